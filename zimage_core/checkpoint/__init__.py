@@ -1,0 +1,1 @@
+"""From files to loaded modules: `files` opens, `layouts` names, `detect` recognises, `load` builds."""

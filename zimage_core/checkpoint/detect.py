@@ -1,0 +1,257 @@
+"""Recognise a checkpoint by its keys and shapes, from headers only, or explain what it is instead."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+from ..model import S3DiTConfig
+from ..variants import STATISTIC_KEY, VariantGuess, detect_variant
+from .files import DTYPES, Checkpoint, TensorInfo, open_checkpoint
+from .layouts import TEXT_ENCODER_LAYOUTS, TRANSFORMER_LAYOUTS, VAE_LAYOUTS, Rules, Source, canonical, find_prefix
+
+TITLES = {"transformer": "a Z-Image transformer", "text_encoder": "a Qwen3 text encoder", "vae": "a Flux-type VAE"}
+# Kind -> layout -> the keys that mark it, and the table that leads from it to the canonical names.
+LAYOUTS: dict[str, dict[str, tuple[tuple[str, ...], Rules]]] = {
+    "transformer": {
+        "original": (
+            ("cap_embedder.1.weight", "noise_refiner.0.attention.k_norm.weight"),
+            TRANSFORMER_LAYOUTS["original"],
+        ),
+        "diffusers": (
+            ("all_x_embedder.2-1.weight", "noise_refiner.0.attention.norm_k.weight"),
+            TRANSFORMER_LAYOUTS["diffusers"],
+        ),
+    },
+    "text_encoder": {
+        "transformers": (
+            ("embed_tokens.weight", "layers.0.self_attn.q_norm.weight", "layers.0.post_attention_layernorm.weight"),
+            TEXT_ENCODER_LAYOUTS["transformers"],
+        ),
+    },
+    "vae": {
+        "ldm": (("decoder.conv_in.weight", "decoder.up.0.block.0.norm1.weight"), VAE_LAYOUTS["ldm"]),
+        "diffusers": (
+            ("decoder.conv_in.weight", "decoder.up_blocks.0.resnets.0.norm1.weight"),
+            VAE_LAYOUTS["diffusers"],
+        ),
+    },
+}
+DENSE = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_QUANTIZED_KEY = re.compile(
+    r"(^|\.)(scaled_fp8|comfy_quant|scale_weight|weight_scale(_2)?|qweight|wscales|absmax|SCB)$"
+)
+
+# What a file may be instead, by a key that only such files have.
+_OTHERS = [
+    (r"lora_(A|B|up|down)\b|lokr_w|hada_w", "a LoRA, which changes a model and cannot be loaded as one"),
+    (r"control_all_x_embedder|control_layers\.", "a Z-Image ControlNet, which goes beside a model"),
+    (r"siglip_embedder\.", "a Z-Image Omni model, which is not supported yet"),
+    (r"clip_text_pooled_proj", "a NewBie model"),
+    (r"double_blocks\.\d+\.img_attn", "a Flux model"),
+    (r"joint_blocks\.\d+", "a Stable Diffusion 3 model"),
+    (r"transformer_blocks\.\d+\.(attn|img_mod|txt_mod)", "a transformer of another family"),
+    (r"(input_blocks|middle_block|output_blocks)\.\d+|down_blocks\.\d+\.attentions", "a Stable Diffusion UNet"),
+    (r"visual\.|language_model\.", "a vision-language model; Z-Image needs the plain Qwen3-4B (qwen_3_4b.safetensors)"),
+    (r"encoder\.block\.\d+\.layer", "a T5 text encoder; Z-Image needs Qwen3-4B (qwen_3_4b.safetensors)"),
+    (r"text_model\.encoder\.layers", "a CLIP model; Z-Image needs Qwen3-4B (qwen_3_4b.safetensors)"),
+    (r"model\.layers\.\d+\.self_attn", "a language model other than Qwen3"),
+    (r"(encoder|decoder)\.layers\.\d+\.(weight|conv)|^\d+\.(weight|conv)", "a tiny autoencoder for previews"),
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint is.
+
+    kind           "transformer", "text_encoder" or "vae"
+    layout         the key layout, a name in `layouts.py`
+    quantization   "float32", "bfloat16", "float16", "mixed" (of those), or "quantized"
+    variant        Turbo or Base and how that was told; None for anything but a transformer
+    config         the geometry that the shapes tell: S3DiTConfig, or keyword arguments for the module
+    prefix         what every key of the component starts with
+    sources        canonical names and the file keys that they come from
+    parts          every kind that the file holds: several in an all-in-one checkpoint
+    """
+
+    path: Path
+    kind: str
+    layout: str
+    quantization: str
+    variant: VariantGuess | None
+    config: Any
+    prefix: str = ""
+    n_tensors: int = 0
+    n_parameters: int = 0
+    n_bytes: int = 0
+    parts: tuple[str, ...] = ()
+    sources: Mapping[str, Source] = field(default_factory=dict, repr=False)
+    checkpoint: Checkpoint = field(default_factory=lambda: Checkpoint(Path(), {}), repr=False)
+
+
+def inspect_checkpoint(path: str | Path, kind: str | None = None) -> CheckpointInfo:
+    """Say what a checkpoint is, from headers only (and one small tensor where nothing else tells the variant).
+
+    `kind` asks for one kind of a file that may hold several, or of a diffusers folder; without it the first one
+    found is described. Raises CheckpointError, with what the file is instead, if it is none of them.
+    """
+    checkpoint = open_checkpoint(path, kind or _first_part(Path(path).expanduser()))
+    found = {k: match for k in LAYOUTS if (match := _match(checkpoint.tensors, k))}
+    if not found or (kind and kind not in found):
+        raise CheckpointError(_explain(checkpoint, kind, tuple(found)))
+    chosen = kind or next(iter(found))
+    layout, prefix = found[chosen]
+    sources = canonical(checkpoint.tensors, LAYOUTS[chosen][layout][1], prefix)
+    shapes = {name: _shape(source, checkpoint.tensors) for name, source in sources.items()}
+    tensors = [checkpoint.tensors[key] for source in sources.values() for key in source.keys]
+    return CheckpointInfo(
+        path=checkpoint.path,
+        kind=chosen,
+        layout=layout,
+        quantization=_quantization(checkpoint, sources, tensors),
+        variant=_variant(checkpoint, sources) if chosen == "transformer" else None,
+        config=_CONFIGS[chosen](shapes, checkpoint),
+        prefix=prefix,
+        n_tensors=len(sources),
+        n_parameters=sum(prod(shape) for shape in shapes.values()),
+        n_bytes=sum(prod(t.shape) * DTYPES[t.dtype].itemsize for t in tensors if t.dtype in DTYPES),
+        parts=tuple(found),
+        sources=sources,
+        checkpoint=checkpoint,
+    )
+
+
+def _first_part(path: Path) -> str | None:
+    """A diffusers folder is described by its transformer."""
+    return "transformer" if path.is_dir() and (path / "transformer").is_dir() else None
+
+
+def _match(tensors: Mapping[str, TensorInfo], kind: str) -> tuple[str, str] | None:
+    """The layout and prefix under which `tensors` hold a component of `kind`."""
+    for layout, (markers, _) in LAYOUTS[kind].items():
+        prefix = find_prefix(tensors, kind, markers[0])
+        if prefix is not None and all(prefix + marker in tensors for marker in markers):
+            return layout, prefix
+    return None
+
+
+def _shape(source: Source, tensors: Mapping[str, TensorInfo]) -> tuple[int, ...]:
+    first, *others = (tensors[key].shape for key in source.keys)
+    return (sum((s[0] for s in others), first[0]), *first[1:]) if others else first
+
+
+def _quantization(checkpoint: Checkpoint, sources: Mapping[str, Source], tensors: list[TensorInfo]) -> str:
+    dtypes = {t.dtype for t in tensors}
+    marked = any(_QUANTIZED_KEY.search(name) for name in sources) or "_quantization_metadata" in checkpoint.metadata
+    if marked or not dtypes <= set(DENSE):
+        return "quantized"
+    large = {t.dtype for t in tensors if len(t.shape) > 1} or dtypes
+    return DENSE[large.pop()] if len(large) == 1 else "mixed"
+
+
+def _variant(checkpoint: Checkpoint, sources: Mapping[str, Source]) -> VariantGuess:
+    names = [checkpoint.path.name, *(t.file.name for t in list(checkpoint.tensors.values())[:1])]
+    told = detect_variant(scheduler=checkpoint.scheduler, metadata=checkpoint.metadata, name=names[0])
+    if told.source == "default":
+        told = detect_variant(name=names[-1], statistic=overflow_statistic(checkpoint, sources))
+    return told
+
+
+def overflow_statistic(checkpoint: Checkpoint, sources: Mapping[str, Source]) -> float | None:
+    """The standard deviation of the weight of `layers.{n - 2}.ffn_norm1`: below 0.42, float16 is believed safe."""
+    source = sources.get(STATISTIC_KEY.format(max(_count(sources, "layers") - 2, 0)))
+    if source is None or checkpoint.tensors[source.keys[0]].dtype not in DENSE:
+        return None
+    return float(checkpoint.reader()(source.keys[0]).float().std())
+
+
+def _count(names: Mapping[str, Any], stem: str) -> int:
+    """How many numbered items `stem.0`, `stem.1`, ... there are."""
+    found = [re.match(rf"{re.escape(stem)}\.(\d+)\.", name) for name in names]
+    return 1 + max((int(m[1]) for m in found if m), default=-1)
+
+
+def _transformer_config(shapes: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint) -> S3DiTConfig:
+    if "x_pad_token" not in shapes or "cap_pad_token" not in shapes:
+        raise CheckpointError(f"{checkpoint.path.name} has no pad tokens: it is a Lumina 2 model, not a Z-Image one")
+    if any(name.startswith("siglip_") for name in shapes):
+        raise CheckpointError(f"{checkpoint.path.name} is a Z-Image Omni model, which is not supported yet")
+    dim, patch_dim = shapes["x_embedder.weight"]
+    head_dim = shapes["noise_refiner.0.attention.k_norm.weight"][0]
+    axes = checkpoint.config.get("axes_dims")
+    return S3DiTConfig(
+        dim=dim,
+        n_layers=_count(shapes, "layers"),
+        n_refiner_layers=_count(shapes, "noise_refiner"),
+        n_heads=dim // head_dim,
+        cap_feat_dim=shapes["cap_embedder.1.weight"][1],
+        in_channels=patch_dim // 4,
+        ffn_dim=shapes["layers.0.feed_forward.w1.weight"][0],
+        adaln_dim=shapes["t_embedder.mlp.2.weight"][0],
+        time_dim=shapes["t_embedder.mlp.0.weight"][0],
+        axes_dims=tuple(axes or ()),
+        rope_theta=checkpoint.config.get("rope_theta", 256.0),
+    )
+
+
+def _text_encoder_config(shapes: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint) -> dict[str, Any]:
+    """Keyword arguments for transformers' Qwen3Config."""
+    head_dim = shapes["layers.0.self_attn.q_norm.weight"][0]
+    vocab_size, hidden_size = shapes["embed_tokens.weight"]
+    return {
+        "vocab_size": vocab_size,
+        "hidden_size": hidden_size,
+        "intermediate_size": shapes["layers.0.mlp.gate_proj.weight"][0],
+        "num_hidden_layers": _count(shapes, "layers"),
+        "num_attention_heads": shapes["layers.0.self_attn.q_proj.weight"][0] // head_dim,
+        "num_key_value_heads": shapes["layers.0.self_attn.k_proj.weight"][0] // head_dim,
+        "head_dim": head_dim,
+        "rms_norm_eps": checkpoint.config.get("rms_norm_eps", 1e-6),
+        "rope_theta": checkpoint.config.get("rope_theta", 1e6),
+        "max_position_embeddings": 40960,
+        "attention_bias": False,
+        "tie_word_embeddings": True,
+    }
+
+
+def _vae_config(shapes: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint) -> dict[str, Any]:
+    """Keyword arguments for diffusers' AutoencoderKL."""
+    latent_channels = shapes["decoder.conv_in.weight"][1]
+    if latent_channels != 16 or "quant_conv.weight" in shapes:
+        raise CheckpointError(
+            f"{checkpoint.path.name} is a VAE with {latent_channels} latent channels of another family: "
+            f"Z-Image needs the 16-channel Flux VAE (ae.safetensors)"
+        )
+    levels = _count(shapes, "encoder.down_blocks")
+    return {
+        "block_out_channels": [shapes[f"encoder.down_blocks.{i}.resnets.0.conv1.weight"][0] for i in range(levels)],
+        "layers_per_block": _count(shapes, "encoder.down_blocks.0.resnets"),
+        "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "up_block_types": ["UpDecoderBlock2D"] * levels,
+        "latent_channels": latent_channels,
+        "norm_num_groups": 32,
+        "scaling_factor": 0.3611,
+        "shift_factor": 0.1159,
+        "use_quant_conv": False,
+        "use_post_quant_conv": False,
+    }
+
+
+_CONFIGS = {"transformer": _transformer_config, "text_encoder": _text_encoder_config, "vae": _vae_config}
+
+
+def _explain(checkpoint: Checkpoint, kind: str | None, found: tuple[str, ...]) -> str:
+    wanted = TITLES[kind] if kind else "a Z-Image transformer, a Qwen3 text encoder or a Flux-type VAE"
+    name = checkpoint.path.name
+    if found:
+        return f"{name} is {TITLES[found[0]]}, not {wanted}"
+    for pattern, title in _OTHERS:
+        if any(re.search(pattern, key) for key in checkpoint.tensors):
+            return f"{name} is not {wanted}: it looks like {title}"
+    keys = ", ".join(list(checkpoint.tensors)[:3]) or "nothing"
+    return f"{name} is not {wanted}: it holds {len(checkpoint.tensors)} tensors ({keys}, ...) of no known kind"
