@@ -170,5 +170,3 @@ def test_positive_and_negative_in_one_batch_are_what_each_alone_would_be(model):
     one = next(sample(model, x, sigmas(1, 3), positive, negative=negative, cfg=3.0)).latents
     v = combine(model(x, 1.0, positive), model(x, 1.0, negative), 3.0)
     torch.testing.assert_close(one, x - v, rtol=1e-5, atol=1e-5)
-
-

@@ -1,8 +1,10 @@
 """zimage_core: an engine for the Z-Image models. It needs no host and queries no hub.
 
+```python
 from zimage_core import demo_pipeline
 
 demo_pipeline("turbo").generate("a red circle on a white background", seed=1)[0].save("circle.png")
+```
 """
 
 from __future__ import annotations
