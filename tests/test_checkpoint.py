@@ -77,6 +77,13 @@ def test_the_scheduler_beside_a_folder_tells_the_variant(files):
     assert inspect_checkpoint(files / "sharded").variant.source == "scheduler"
 
 
+def test_the_name_of_a_folder_tells_where_a_file_s_own_name_says_nothing(reference, tmp_path):
+    reference.save_pretrained(tmp_path / "My-Z-Image-Turbo" / "transformer")
+    for part in ("", "transformer", "transformer/diffusion_pytorch_model.safetensors"):
+        variant = inspect_checkpoint(tmp_path / "My-Z-Image-Turbo" / part).variant
+        assert (variant.name, variant.source) == ("turbo", "name")
+
+
 def test_an_unnamed_file_is_told_by_its_weights(files):
     variant = inspect_checkpoint(files / "plain.safetensors").variant
     std = float(load_file(str(files / "plain.safetensors"))["layers.1.ffn_norm1.weight"].std())

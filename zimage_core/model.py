@@ -219,6 +219,10 @@ class S3DiT(nn.Module):
             nn.init.normal_(self.x_pad_token, std=0.02)
             nn.init.normal_(self.cap_pad_token, std=0.02)
 
+    @property
+    def device(self) -> torch.device:
+        return self.cap_pad_token.device
+
     def forward(self, latents: Tensor, sigma: float | Tensor, captions: Sequence[Tensor] | Context) -> Tensor:
         """The velocity `noise - x0` at noise level `sigma`.
 
@@ -244,8 +248,7 @@ class S3DiT(nn.Module):
         """What does not depend on the step, for latents of h by w: refined captions, RoPE tables, the mask."""
         if h % self.config.patch_size or w % self.config.patch_size:
             raise ValueError(f"latents of {h} x {w} cannot be cut into patches: both sides must be even")
-        device = self.cap_pad_token.device
-        tokens, lengths = self.embed_captions([c.to(device, self.dtype) for c in captions])
+        tokens, lengths = self.embed_captions([c.to(self.device, self.dtype) for c in captions])
         image_rope, caption_rope = self.rope(lengths, h, w, tokens.device)
         tokens = self.refine_captions(tokens, caption_rope, attendable(lengths, 0, tokens.device))
         n_image = image_rope.shape[1]

@@ -214,10 +214,9 @@ class ZImagePipeline:
         index: int,
         callback: Callable[[int, Step], None] | None,
     ) -> Image:
-        device = self.vae.device
         steps = sample(
             self.transformer,
-            noise(settings.seed, settings.width, settings.height).to(device),
+            noise(settings.seed, settings.width, settings.height).to(self.transformer.device),
             sigmas(settings.steps, settings.shift),
             captions,
             negative=negative,

@@ -105,17 +105,19 @@ def _from_statistic(statistic: float | None) -> VariantGuess | None:
 
 
 def variant_in_name(name: str) -> str | None:
-    """The variant that a file name speaks of: a `turbo` or `base` of its own, or a bare `z_image`, which is Base."""
-    words = re.findall(r"[a-z]+", name.lower())
-    if any(word in ("turbo", "zit", "zimageturbo") for word in words):
-        return "turbo"
-    if any(word in ("base", "zib", "zimagebase") for word in words):
+    """The variant that a file name speaks of, or None: "turbo", "base", or a bare `z_image`, which is Base."""
+    name = name.lower()
+    if re.search(r"de[-_ ]?turbo", name):  # Turbo with its distillation undone: runs as Base does
         return "base"
-    stem = re.sub(r"[^a-z]+", "", re.sub(r"\.(safetensors|gguf|sft)$", "", name.lower()))
-    return "base" if re.fullmatch(r"zimage(bf|fp|f|int|q|k|m|s|comfy|convrot|nvfp|mxfp|scaled|e)*", stem) else None
+    if "turbo" in name or re.search(r"(?<![a-z])zit(?![a-z])", name):
+        return "turbo"
+    if re.search(r"(?<![a-z])(z[-_ ]?image[-_ ]?)?base(?![a-z])|(?<![a-z])zib(?![a-z])", name):
+        return "base"
+    stem = re.sub(r"\.(safetensors|gguf|sft)$", "", name)
+    formats = r"bf16|fp16|fp32|fp8|e4m3fn|e5m2|scaled|mixed|int8|convrot|nvfp4|mxfp8|q\d(_[\dksml])*"
+    return "base" if re.fullmatch(rf"z[-_ ]?image([-_.]({formats}))*", stem) else None
 
 
-# The words that describe how a model sees the settings it was given; the pipeline and the sampler node both show them.
 def notes(variant: Variant, cfg: float, has_negative: bool) -> list[str]:
     """What a user should know about the settings they chose. The settings are run as given either way."""
     if variant.name != "turbo":

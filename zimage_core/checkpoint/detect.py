@@ -11,8 +11,8 @@ from typing import Any
 
 from ..errors import CheckpointError
 from ..model import S3DiTConfig
-from ..variants import STATISTIC_KEY, VariantGuess, detect_variant
-from .files import DTYPES, Checkpoint, TensorInfo, open_checkpoint
+from ..variants import STATISTIC_KEY, VariantGuess, detect_variant, variant_in_name
+from .files import COMPONENT_FOLDERS, DTYPES, Checkpoint, TensorInfo, open_checkpoint
 from .layouts import TEXT_ENCODER_LAYOUTS, TRANSFORMER_LAYOUTS, VAE_LAYOUTS, Rules, Source, canonical, find_prefix
 
 TITLES = {"transformer": "a Z-Image transformer", "text_encoder": "a Qwen3 text encoder", "vae": "a Flux-type VAE"}
@@ -155,11 +155,19 @@ def _quantization(checkpoint: Checkpoint, sources: Mapping[str, Source], tensors
 
 
 def _variant(checkpoint: Checkpoint, sources: Mapping[str, Source]) -> VariantGuess:
-    names = [checkpoint.path.name, *(t.file.name for t in list(checkpoint.tensors.values())[:1])]
-    told = detect_variant(scheduler=checkpoint.scheduler, metadata=checkpoint.metadata, name=names[0])
-    if told.source == "default":
-        told = detect_variant(name=names[-1], statistic=overflow_statistic(checkpoint, sources))
+    told = detect_variant(scheduler=checkpoint.scheduler, metadata=checkpoint.metadata, name=_name(checkpoint))
+    if told.source == "default":  # the one thing that is no header: a small tensor
+        told = detect_variant(statistic=overflow_statistic(checkpoint, sources))
     return told
+
+
+def _name(checkpoint: Checkpoint) -> str:
+    """The name that speaks for a checkpoint: its own, or its folder's where its own is the same in every folder."""
+    path = checkpoint.path.absolute()
+    file = next(iter(checkpoint.tensors.values())).file.absolute()
+    folder = file.parent.parent if file.parent.name in COMPONENT_FOLDERS.values() else file.parent
+    names = [path.name, file.name] + ([folder.name] if file.name.startswith(("diffusion_pytorch", "model")) else [])
+    return next((name for name in names if variant_in_name(name)), path.name)
 
 
 def overflow_statistic(checkpoint: Checkpoint, sources: Mapping[str, Source]) -> float | None:
