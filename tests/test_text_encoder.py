@@ -106,6 +106,19 @@ def test_a_single_file_with_the_usual_prefixes(qwen, encoder, tmp_path):
         assert torch.equal(loaded.encode(["a cat"])[0], expected)
 
 
+def test_without_bfloat16_weights_stay_as_stored_and_float32_computes(qwen, tmp_path, monkeypatch):
+    from zimage_core.checkpoint import load
+
+    halves = {k: v.bfloat16() for k, v in qwen.state_dict().items() if not k.startswith("lm_head")}
+    save_file(halves, str(tmp_path / "half.safetensors"))
+    save_file({k: v.float() for k, v in halves.items()}, str(tmp_path / "rounded.safetensors"))
+    monkeypatch.setattr(load, "has_bfloat16", lambda device: False)
+    lean = load_text_encoder(tmp_path / "half.safetensors", tokenizer=SUBSET)
+    assert {p.dtype for p in lean.model.parameters()} == {torch.bfloat16}
+    full = load_text_encoder(tmp_path / "rounded.safetensors", dtype="float32", tokenizer=SUBSET)
+    torch.testing.assert_close(lean.encode(["a cat"]), full.encode(["a cat"]), rtol=1e-4, atol=1e-5)
+
+
 def test_a_missing_layer_is_an_error(qwen, tmp_path):
     state = {k: v.clone() for k, v in qwen.state_dict().items() if "layers.1.mlp.up" not in k and "lm_head" not in k}
     save_file(state, str(tmp_path / "x.safetensors"))

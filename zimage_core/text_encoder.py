@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .checkpoint.detect import CheckpointInfo, inspect_checkpoint
 from .checkpoint.files import read_json
-from .checkpoint.load import arithmetic_dtype, as_dtype, load_module
+from .checkpoint.load import arithmetic_dtype, as_dtype, load_module, storage_dtype
 from .errors import TokenizerError
 
 log = logging.getLogger(__name__)
@@ -31,10 +31,11 @@ _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 class TextEncoder:
     """Qwen3 without its last layer, and its tokenizer. `width` is the number of channels of the features."""
 
-    def __init__(self, model: Any, tokenizer: Any, info: CheckpointInfo) -> None:
+    def __init__(self, model: Any, tokenizer: Any, info: CheckpointInfo, dtype: torch.dtype) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.info = info
+        self.dtype = dtype
         self.width: int = info.config["hidden_size"]
 
     @torch.inference_mode()
@@ -46,11 +47,12 @@ class TextEncoder:
         """
         if isinstance(prompts, str):
             raise TypeError("encode takes a list of prompts, not a string: write encode([prompt])")
-        device = next(self.model.parameters()).device
-        return [
-            self.model(torch.tensor([self.token_ids(prompt, max_tokens)], device=device), use_cache=False)[0][0]
-            for prompt in prompts
-        ]
+        return [self._features(self.token_ids(prompt, max_tokens)) for prompt in prompts]
+
+    def _features(self, ids: list[int]) -> Tensor:
+        table = self.model.embed_tokens
+        embedded = table(torch.tensor([ids], device=table.weight.device)).to(self.dtype)
+        return self.model(inputs_embeds=embedded, use_cache=False)[0][0]
 
     def token_ids(self, prompt: str, max_tokens: int = MAX_TOKENS) -> list[int]:
         """The tokens of a prompt within the template; a long prompt loses its own end, never the template's."""
@@ -83,10 +85,11 @@ def load_text_encoder(
     # float16 overflows in Qwen3's massive activations, so without bfloat16 it is float32.
     compute = arithmetic_dtype(device) if dtype == "auto" else as_dtype(dtype)
     used = info.config["num_hidden_layers"] - 1
-    model = load_module(lambda: _qwen3(info.config, used), info, device, compute, (f"layers.{used}.", "norm."))
+    stored = storage_dtype(info, compute) if dtype == "auto" else compute
+    model = load_module(lambda: _qwen3(info.config, used), info, device, stored, (f"layers.{used}.", "norm."))
     _materialise_rope(model, device)
     log.info("loaded %s: %d layers, %s on %s", info.path.name, used, compute, device)
-    return TextEncoder(model, found, info)
+    return TextEncoder(model, found, info, compute)
 
 
 def _qwen3(config: dict[str, Any], n_layers: int) -> nn.Module:
