@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from oracles import ROOT
@@ -97,12 +98,10 @@ def test_bad_input_is_one_sentence_and_exit_code_2(case, tmp_path, capsys):
 
 
 def test_an_unwritable_target(tmp_path, capsys, monkeypatch):
-    import zimage_core.output
-
-    def refuse(**options):
+    def refuse(self, **options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(zimage_core.output.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(Path, "touch", refuse)
     assert run("generate", PROMPT) == 2
     assert "zimage.png cannot be written: Permission denied" in capsys.readouterr().err
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,7 +69,10 @@ def parameters(settings: Mapping[str, Any]) -> str:
 
 
 def _temporary(path: Path) -> Path:
-    """A new empty file beside `path`, so that moving it into place cannot cross file systems."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".part", dir=path.parent)
-    os.close(handle)
-    return Path(name)
+    """A new empty file beside `path`, so that moving it into place cannot cross file systems.
+
+    Not one of `tempfile`'s, which nobody else may read.
+    """
+    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.part")
+    temporary.touch(exist_ok=False)
+    return temporary
