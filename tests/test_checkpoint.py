@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import oracles
 import pytest
@@ -73,25 +74,25 @@ def test_inspect_says_what_a_file_is(files, model):
 
 
 def test_the_scheduler_beside_a_folder_tells_the_variant(files):
-    assert inspect_checkpoint(files / "sharded").variant.name == "base"
-    assert inspect_checkpoint(files / "sharded").variant.source == "scheduler"
+    info = inspect_checkpoint(files / "sharded")
+    assert (info.variant, info.told.source) == ("base", "scheduler")
 
 
 def test_the_name_of_a_folder_tells_where_a_file_s_own_name_says_nothing(reference, tmp_path):
     reference.save_pretrained(tmp_path / "My-Z-Image-Turbo" / "transformer")
     for part in ("", "transformer", "transformer/diffusion_pytorch_model.safetensors"):
-        variant = inspect_checkpoint(tmp_path / "My-Z-Image-Turbo" / part).variant
-        assert (variant.name, variant.source) == ("turbo", "name")
+        info = inspect_checkpoint(tmp_path / "My-Z-Image-Turbo" / part)
+        assert (info.variant, info.told.source) == ("turbo", "name")
 
 
 def test_an_unnamed_file_is_told_by_its_weights(files):
-    variant = inspect_checkpoint(files / "plain.safetensors").variant
+    told = inspect_checkpoint(files / "plain.safetensors").told
     std = float(load_file(str(files / "plain.safetensors"))["layers.1.ffn_norm1.weight"].std())
-    assert variant.source == "weights" and f"{std:.3f}" in variant.detail
+    assert told.source == "weights" and f"{std:.3f}" in told.detail
 
 
 def test_the_variant_can_be_overridden(files):
-    assert load_transformer(files / "plain.safetensors", variant="base").info.variant.source == "user"
+    assert load_transformer(files / "plain.safetensors", variant="base").info.told.source == "user"
     with pytest.raises(ValueError, match="'fast'"):
         load_transformer(files / "plain.safetensors", variant="fast")
 
@@ -149,10 +150,56 @@ def test_misshapen_tensors_are_listed(files, tmp_path):
         load_transformer(path)
 
 
+@pytest.mark.parametrize("layout", ["original", "diffusers"])
+def test_whichever_tensor_is_missing_is_named(model, reference, tmp_path, layout):
+    """Every single one of the first blocks' and of those outside of the blocks."""
+    state = (model if layout == "original" else reference).state_dict()
+    path = tmp_path / "x.safetensors"
+    for name in [n for n in state if not n.startswith(("layers.1", "layers.2")) and ".1." not in n[:20]]:
+        save_file({k: v for k, v in state.items() if k != name}, str(path))
+        with pytest.raises(CheckpointError, match=r"missing|is not a Z-Image transformer") as error:
+            load_transformer(path)
+        assert "Lumina" not in str(error.value)
+
+
+def test_a_stray_config_beside_a_file_is_not_believed(files, model, tmp_path):
+    shutil.copy(files / "plain.safetensors", tmp_path / "z_image.safetensors")
+    qwen = {"model_type": "qwen3", "rope_theta": 1e6, "axes_dims": [1, 2, 3]}
+    (tmp_path / "config.json").write_text(json.dumps(qwen), encoding="utf-8")
+    assert same(load_transformer(tmp_path / "z_image.safetensors", dtype="float32"), model)
+
+
+def test_metadata_that_names_only_the_family_says_nothing(files, tmp_path):
+    state = load_file(str(files / "plain.safetensors"))
+    path = tmp_path / "z_image_turbo.safetensors"
+    save_file(state, str(path), {"modelspec.architecture": "Z-Image", "ss_base_model_version": "zimage"})
+    assert (inspect_checkpoint(path).variant, inspect_checkpoint(path).told.source) == ("turbo", "name")
+
+
+def test_a_damaged_file_is_named(files, tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes((files / "plain.safetensors").read_bytes() + b"trailing bytes")
+    with pytest.raises(CheckpointError, match=r"x\.safetensors is damaged"):
+        load_transformer(path)
+
+
+def test_an_index_that_is_none(tmp_path):
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_text('{"weight_map": []}', encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors\.index\.json"):
+        load_transformer(path)
+
+
+def test_float64_is_dense(files, tmp_path, model):
+    path = broken(files, tmp_path, lambda s: s.update({k: v.double() for k, v in s.items()}))
+    assert inspect_checkpoint(path).quantization == "float64"
+    assert same(load_transformer(path, dtype="float32"), model)
+
+
 def test_a_missing_projection_is_not_taken_for_a_whole(reference, tmp_path):
     state = {k: v for k, v in reference.state_dict().items() if k != "layers.0.attention.to_k.weight"}
     save_file(state, str(tmp_path / "x.safetensors"))
-    with pytest.raises(CheckpointError, match=r"layers\.0\.attention\.qkv\.weight"):
+    with pytest.raises(CheckpointError, match=r"1 missing \(layers\.0\.attention\.qkv\.weight\)"):
         load_transformer(tmp_path / "x.safetensors")
 
 
@@ -228,8 +275,6 @@ def test_no_such_file_and_a_folder_without_weights(tmp_path):
 
 
 def test_a_missing_shard_is_named(files, tmp_path):
-    import shutil
-
     copy = tmp_path / "transformer"
     shutil.copytree(files / "sharded" / "transformer", copy)
     lost = next(copy.glob("*-00002-of-*"))

@@ -77,12 +77,20 @@ WRONG = {
     "count": (["--count", "0"], ["count is 0"]),
     "no such file": (["--transformer", "nothing.safetensors", *PARTS[2:]], ["nothing.safetensors"]),
     "a file that is something else": (["--transformer", PARTS[5], *PARTS[2:]], ["demo_vae.safetensors", "VAE"]),
-    "no such model": (["--model", "nowhere"], ["nowhere"]),
+    "no such model": (["--model", "nowhere"], ["nowhere", "demo-turbo"]),
+    "a model that is a file": (["--model", PARTS[1]], ["demo_base.safetensors", "transformer"]),
+    "no such tokenizer": (["--tokenizer", "nowhere"], ["nowhere", "tokenizer.json"]),
+    "a number that is none": (["--cfg", "nan"], ["cfg is nan"]),
+    "an endless shift": (["--shift", "inf"], ["shift is inf"]),
+    "a word for a number": (["--steps", "many"], ["--steps", "many"]),
+    "both scales": (["--cfg", "3", "--guidance", "2"], ["--guidance", "--cfg"]),
+    "no such solver": (["--solver", "magic"], ["magic", "euler"]),
     "parts missing": (PARTS[:2], ["--text-encoder", "--vae"]),
     "a folder that is not there": (["-o", "no/such/folder/x.png"], ["folder"]),
     "a target that is a folder": (["-o", "folder.png"], ["folder.png"]),
     "a target of another type": (["-o", "x.jpg"], ["x.jpg", "PNG"]),
     "a device that is not here": (["--device", "quantum"], ["quantum"]),
+    "a device that holds nothing": (["--device", "meta"], ["meta"]),
     "a demo with another part": (["--model", "demo-turbo", *PARTS[4:]], ["demo-turbo", "--vae"]),
 }
 
@@ -147,8 +155,33 @@ def test_help_shows_an_example(command, capsys):
     assert "usage: zimage" in text and (not command or f"  zimage {command[0]} " in text)
 
 
+def test_bytes_that_are_no_text(capsys):
+    assert run("generate", "caf\udce9") == 2
+    assert "UTF-8" in capsys.readouterr().err
+
+
+def test_what_is_drawn_before_a_stop_is_kept(tmp_path, monkeypatch):
+    import zimage_core.cli.generate as command
+
+    def stop_at_the_second(image, target, settings):
+        if target.name == "a-2.png":
+            raise KeyboardInterrupt
+        save_png(image, target, settings)
+
+    save_png = command.save_png
+    monkeypatch.setattr(command, "save_png", stop_at_the_second)
+    assert run("generate", PROMPT, "-o", "a.png", "--count", "3", "--steps", "1") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["a-1.png"]
+
+
+def test_a_reader_who_leaves_early_is_no_error():
+    command = [sys.executable, "-m", "zimage_core", "sizes"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
 def test_as_a_process():
-    """Exit code and streams of the real thing, and that a reader who leaves early is no error message."""
     command = [sys.executable, "-m", "zimage_core", "sizes"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0 and done.stderr == ""

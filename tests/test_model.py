@@ -79,11 +79,49 @@ def test_odd_latents_are_refused(model):
 
 def test_float16_clamps_what_overflows(reference, tmp_path):
     model = oracles.our_transformer(reference, tmp_path, "float16")
-    for block in model.layers:  # makes silu(w1 x) * w3 x exceed 65504 in every block
-        block.feed_forward.w1.weight.mul_(400)
-        block.feed_forward.w3.weight.mul_(400)
-    x, caps = latents(1, 8, 8).half(), [c.half() for c in captions(9)]
-    overflowing = model.layers[0].feed_forward
-    hidden = torch.randn(4, 128).half() * 4
-    assert not (torch.nn.functional.silu(overflowing.w1(hidden)) * overflowing.w3(hidden)).isfinite().all()
-    assert model(x, 0.5, caps).isfinite().all()
+    exact = oracles.our_transformer(reference, tmp_path)
+    overflows = []
+
+    def watch(_, inputs):  # what w2 is given has been clamped: count the values at the limit
+        overflows.append(int((inputs[0].abs() == 65504).sum()))
+
+    for half, full in zip(model.layers, exact.layers):
+        for weights in (half.feed_forward, full.feed_forward):
+            weights.w1.weight.mul_(150)
+            weights.w3.weight.mul_(150)
+        half.feed_forward.w2.register_forward_pre_hook(watch)
+    x, caps = latents(1, 8, 8), captions(9)
+    v = model(x.half(), 0.5, caps)
+    assert sum(overflows) > 0
+    assert v.isfinite().all() and relative(v, exact(x, 0.5, caps)) < 0.3
+
+
+def test_captions_beyond_float16_are_clamped(reference, tmp_path):
+    model = oracles.our_transformer(reference, tmp_path, "float16")
+    (caption,) = captions(9)
+    caption[:, 3] = 1e5  # Qwen3's massive activations
+    v = model(latents(1, 8, 8).half(), 0.5, [caption])
+    assert v.isfinite().all()
+    assert relative(v, oracles.our_transformer(reference, tmp_path)(latents(1, 8, 8), 0.5, [caption])) < 0.05
+
+
+def test_the_arithmetic_follows_the_weights(reference, tmp_path):
+    model = oracles.our_transformer(reference, tmp_path)
+    x, caps = latents(1, 8, 8), captions(9)
+    expected = model(x, 0.5, caps)
+    half = model.bfloat16()
+    assert half.dtype == torch.bfloat16
+    assert 0 < relative(half(x, 0.5, caps), expected) < 0.05
+    assert half.to("cpu").dtype == torch.bfloat16 and half.float().dtype == torch.float32
+
+
+def test_a_context_serves_its_own_size_only(model):
+    context = model.prepare(captions(5), 8, 12)
+    assert model.prepare(context, 8, 12) is context
+    with pytest.raises(ValueError, match=r"\(8, 12\), and these are \(12, 8\)"):
+        model(latents(1, 12, 8), 0.5, context)
+
+
+def test_one_caption_without_its_list_is_refused(model):
+    with pytest.raises(ValueError, match="list of"):
+        model(latents(1, 8, 8), 0.5, captions(5)[0])

@@ -39,8 +39,10 @@ def test_several_prompts_are_each_drawn_as_alone(turbo):
     prompts = [PROMPT, "a large blue square in the top left on a yellow background"]
     both = turbo.generate(prompts, seed=5)
     for image, prompt in zip(both, prompts):
-        assert np.array_equal(pixels(image), pixels(turbo.generate(prompt, seed=5)[0]))
-        assert image.info["zimage"]["prompt"] == prompt
+        settings = image.info["zimage"]
+        assert settings["prompt"] == prompt
+        assert np.array_equal(pixels(image), pixels(turbo.generate(prompt, seed=settings["seed"])[0]))
+    assert [image.info["zimage"]["seed"] for image in both] == [5, 6]
 
 
 def test_generate_is_its_parts(turbo):
@@ -94,6 +96,25 @@ def test_cfg_on_turbo_is_run_as_set_and_noted_once(turbo, caplog):
     assert caplog.text.count("cfg 3.5 is run as set") == 1
 
 
+def test_whole_numbers_may_come_from_numpy(turbo):
+    settings = turbo.resolve(seed=np.uint64(2**64 - 1), width=np.int64(160), height=np.int32(96), steps=np.int16(3))
+    assert (settings.seed, settings.width, settings.steps) == (2**64 - 1, 160, 3)
+
+
+def test_no_negative_is_an_empty_one(base):
+    none, empty = (base.generate(PROMPT, negative, seed=1, steps=2)[0] for negative in (None, ""))
+    assert np.array_equal(pixels(none), pixels(empty))
+
+
+def test_each_picture_is_handed_over_as_soon_as_it_is_there(turbo):
+    order = []
+    turbo.generate(
+        PROMPT, steps=1, count=2, seed=0,
+        callback=lambda i, step: order.append(("step", i)), on_picture=lambda i, image: order.append(image.size),
+    )  # fmt: skip
+    assert order == [("step", 0), (128, 128), ("step", 1), (128, 128)]
+
+
 def test_a_callback_sees_every_forward(turbo):
     seen = []
     turbo.generate(PROMPT, seed=0, steps=3, solver="heun", count=2, callback=lambda i, s: seen.append((i, s.index)))
@@ -107,7 +128,15 @@ def test_a_callback_sees_every_forward(turbo):
         ({"steps": 0}, "steps is 0"),
         ({"width": 100}, "100x128"),
         ({"cfg": 0.5}, "cfg is 0.5"),
-        ({"guidance": -1}, "cfg is 0"),
+        ({"guidance": -1}, "guidance is -1"),
+        ({"cfg": float("nan")}, "cfg is nan"),
+        ({"cfg": float("inf")}, "cfg is inf"),
+        ({"shift": float("inf")}, "shift is inf"),
+        ({"cfg_normalization": -1}, "cfg normalisation is -1"),
+        ({"cfg_truncation": 2}, "cfg truncation is 2"),
+        ({"width": 0}, "0x128"),
+        ({"steps": 2.5}, "steps is 2.5"),
+        ({"steps": 10**20}, "steps is 1e"),
         ({"count": 0}, "count is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"shift": -2}, "shift is -2"),

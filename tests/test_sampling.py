@@ -157,12 +157,21 @@ def test_normalization_only_ever_reduces_and_by_sample():
 
 def test_cfg_without_a_negative_is_refused(model):
     with pytest.raises(ValueError, match="cfg 5 needs a negative"):
-        next(sample(model, latents(1, 8, 8), sigmas(4, 6), captions(3), cfg=5.0))
+        sample(model, latents(1, 8, 8), sigmas(4, 6), captions(3), cfg=5.0)
+
+
+def test_prepared_captions_will_do_without_guidance(model):
+    x, caps = latents(1, 8, 8), captions(5)
+    *_, a = sample(model, x, sigmas(2, 3), model.prepare(caps, 8, 8))
+    *_, b = sample(model, x, sigmas(2, 3), caps)
+    assert torch.equal(a.latents, b.latents)
+    with pytest.raises(ValueError, match="lists of captions"):
+        next(sample(model, x, sigmas(2, 3), model.prepare(caps, 8, 8), negative=caps, cfg=2.0))
 
 
 def test_an_unknown_solver_is_refused(model):
     with pytest.raises(ValueError, match="res_multistep"):
-        next(sample(model, latents(1, 8, 8), sigmas(4, 6), captions(3), solver="magic"))
+        (sample(model, latents(1, 8, 8), sigmas(4, 6), captions(3), solver="magic"))
 
 
 def test_positive_and_negative_in_one_batch_are_what_each_alone_would_be(model):

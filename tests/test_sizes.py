@@ -62,7 +62,7 @@ def test_what_cannot_be_drawn_is_refused_with_its_value(text):
 
 
 @pytest.mark.parametrize(
-    "width, height, expected", [(1000, 1000, "1008x1008"), (904, 720, "912x720"), (1, 9999, "64x4096")]
+    "width, height, expected", [(1000, 1000, "1008x1008"), (904, 720, "912x720"), (1, 9999, "16x8192")]
 )
 def test_any_size_rounds_to_a_legal_one(width, height, expected):
     rounded = round_size(width, height)

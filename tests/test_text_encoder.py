@@ -21,8 +21,8 @@ DEMO = ROOT / "zimage_core" / "demo"
 COMFYUI = Path(os.environ.get("COMFYUI_DIR", Path.home() / "comfy" / "ComfyUI"))
 
 
-@pytest.fixture(scope="module")
-def qwen():
+@pytest.fixture(scope="module", params=[1e6, 5e6])  # Qwen3-4B's theta, and one that only its config.json tells
+def qwen(request):
     from transformers.models.qwen3 import Qwen3Config, Qwen3ForCausalLM
 
     config = Qwen3Config(
@@ -33,7 +33,7 @@ def qwen():
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=16,
-        rope_theta=1e6,
+        rope_theta=request.param,
         rms_norm_eps=1e-6,
         tie_word_embeddings=True,
     )
@@ -91,6 +91,11 @@ def test_a_long_prompt_is_cut_in_its_text_and_never_in_the_template(encoder, cap
     assert "96 tokens longer" in caplog.text
 
 
+def test_a_limit_below_the_template_is_refused(encoder):
+    with pytest.raises(ValueError, match="max_tokens is 4"):
+        encoder.token_ids("a cat", max_tokens=4)
+
+
 def test_a_string_is_not_a_list_of_prompts(encoder):
     with pytest.raises(TypeError, match=r"encode\(\[prompt\]\)"):
         encoder.encode("a cat")
@@ -98,6 +103,7 @@ def test_a_string_is_not_a_list_of_prompts(encoder):
 
 def test_a_single_file_with_the_usual_prefixes(qwen, encoder, tmp_path):
     expected = encoder.encode(["a cat"])[0]
+    qwen.config.save_pretrained(tmp_path)
     for prefix in ("", "text_encoders.qwen3_4b.transformer."):
         file = tmp_path / "qwen_3_4b.safetensors"
         state = {prefix + k: v.clone() for k, v in qwen.state_dict().items() if not k.startswith("lm_head")}
@@ -124,6 +130,12 @@ def test_a_missing_layer_is_an_error(qwen, tmp_path):
     save_file(state, str(tmp_path / "x.safetensors"))
     with pytest.raises(CheckpointError, match=r"1 missing \(layers\.1\.mlp\.up_proj\.weight\)"):
         load_text_encoder(tmp_path / "x.safetensors", tokenizer=SUBSET)
+
+
+def test_a_relative_path_finds_the_tokenizer_of_its_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder / "text_encoder")
+    assert find_tokenizer(Path("model.safetensors")) == folder / "tokenizer"
+    assert find_tokenizer(Path()) == folder / "tokenizer"
 
 
 def test_where_the_tokenizer_is_found(tmp_path, monkeypatch):

@@ -30,10 +30,14 @@ def combine(positive: Tensor, negative: Tensor, cfg: float, normalization: float
     With `normalization` c above 0, each sample's velocity is scaled down, never up, to at most c times the L2 norm
     of its positive prediction: one norm over the whole sample, not one per channel or pixel.
     """
-    guided = negative + cfg * (positive - negative)
+    return limit(negative + cfg * (positive - negative), positive, normalization)
+
+
+def limit(guided: Tensor, positive: Tensor, normalization: float) -> Tensor:
+    """The normalisation of `combine` alone, for a velocity that was guided in another way."""
     if normalization <= 0:
         return guided
     shape = (-1,) + (1,) * (guided.ndim - 1)
-    limit = positive.flatten(1).norm(dim=1) * normalization
+    largest = positive.flatten(1).norm(dim=1) * normalization
     norm = guided.flatten(1).norm(dim=1)
-    return guided * torch.where(norm > limit, limit / norm, torch.ones_like(norm)).view(shape)
+    return guided * torch.where(norm > largest, largest / norm, torch.ones_like(norm)).view(shape)

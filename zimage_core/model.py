@@ -14,7 +14,7 @@ Sources: Tongyi-MAI/Z-Image (Apache-2.0) and diffusers' ZImageTransformer2DModel
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,12 +81,14 @@ class Context:
     rope       [B, N + L, d/2, 2]     cosine and sine for image tokens, then caption tokens
     mask       [B, 1, 1, N + L]       True where a token is real or a learned pad; None if all are
     n_image    N                      image tokens, learned pads included
+    size       (h, w)                 of the latents it was made for
     """
 
     captions: Tensor
     rope: Tensor
     mask: Tensor | None
     n_image: int
+    size: tuple[int, int]
 
     def __len__(self) -> int:
         return self.captions.shape[0]
@@ -180,8 +182,8 @@ class S3DiT(nn.Module):
     `ops` is a namespace with `Linear`, `RMSNorm` and `LayerNorm` (default `torch.nn`; a host passes its own),
     `attention` a backend as `attention.py` describes them, `dtype` the type of parameters and arithmetic.
 
-    `forward` is the short way; a host drives the same steps itself: `embed_captions`, `refine_captions`,
-    `embed_latents`, `refine_latents`, `run_block(i, ...)`, `finish`.
+    `forward` is the short way; a host drives the same steps itself: `embed_captions`, `embed_latents`,
+    `refine`, `run_block(i, ...)`, `finish`.
     """
 
     info: Any = None  # the CheckpointInfo of what was loaded into it
@@ -219,6 +221,11 @@ class S3DiT(nn.Module):
             nn.init.normal_(self.x_pad_token, std=0.02)
             nn.init.normal_(self.cap_pad_token, std=0.02)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> S3DiT:
+        # What `.to()`, `.half()`, ... do to parameters, they do to the type of the arithmetic.
+        self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype
+        return super()._apply(fn, recurse)
+
     @property
     def device(self) -> torch.device:
         return self.cap_pad_token.device
@@ -232,31 +239,41 @@ class S3DiT(nn.Module):
         returns   `[B, 16, h, w]` in the type of `latents`
         """
         batch, _, h, w = latents.shape
-        ctx = captions if isinstance(captions, Context) else self.prepare(captions, h, w)
+        ctx = self.prepare(captions, h, w)
         if len(ctx) not in (1, batch):
             raise ValueError(f"{len(ctx)} captions for {batch} latents: give one caption, or one for each")
         x = latents.to(self.dtype)
         time = self.embed_sigma(sigma, x)
         x = self.embed_latents(x)
-        x = self.refine_latents(x, ctx.rope[:, : ctx.n_image], time)
+        x = self.refine(x, ctx.rope[:, : ctx.n_image], None, time)
         x = torch.cat((x, ctx.captions.expand(batch, -1, -1)), dim=1)
         for i in range(len(self.layers)):
             x = self.run_block(i, x, ctx.rope, ctx.mask, time)
         return self.finish(x, time, h, w).to(latents.dtype)
 
-    def prepare(self, captions: Sequence[Tensor], h: int, w: int) -> Context:
-        """What does not depend on the step, for latents of h by w: refined captions, RoPE tables, the mask."""
+    def prepare(self, captions: Sequence[Tensor] | Context, h: int, w: int) -> Context:
+        """What does not depend on the step, for latents of h by w: refined captions, RoPE tables, the mask.
+
+        A context that was prepared already comes back as it is; ValueError if it was for another size.
+        """
+        if isinstance(captions, Context):
+            if captions.size != (h, w):
+                raise ValueError(f"the context was prepared for latents of {captions.size}, and these are {(h, w)}")
+            return captions
+        if isinstance(captions, Tensor) and captions.ndim != 3:
+            raise ValueError(f"captions are a list of [L, D] tensors, not one of shape {tuple(captions.shape)}")
         if h % self.config.patch_size or w % self.config.patch_size:
             raise ValueError(f"latents of {h} x {w} cannot be cut into patches: both sides must be even")
         tokens, lengths = self.embed_captions([c.to(self.device, self.dtype) for c in captions])
         image_rope, caption_rope = self.rope(lengths, h, w, tokens.device)
-        tokens = self.refine_captions(tokens, caption_rope, attendable(lengths, 0, tokens.device))
+        tokens = self.refine(tokens, caption_rope, attendable(lengths, 0, tokens.device))
         n_image = image_rope.shape[1]
         return Context(
             captions=tokens,
             rope=torch.cat((image_rope, caption_rope), dim=1),
             mask=attendable(lengths, n_image, tokens.device),
             n_image=n_image,
+            size=(h, w),
         )
 
     # The steps, in order.
@@ -266,7 +283,7 @@ class S3DiT(nn.Module):
 
         Rows past an item's length are zeros, there only to make the batch rectangular.
         """
-        flat = self.cap_embedder(torch.cat(list(captions)))
+        flat = self.cap_embedder(finite(torch.cat(list(captions))))
         pad = self.pad_token(self.cap_pad_token, flat)
         items = [
             torch.cat((tokens, pad.expand(-len(tokens) % SEQUENCE_MULTIPLE, -1)))
@@ -277,11 +294,6 @@ class S3DiT(nn.Module):
     def pad_token(self, token: nn.Parameter, like: Tensor) -> Tensor:
         """A learned pad token, ready to stand beside `like`; a host that keeps weights elsewhere overrides this."""
         return token.to(like.device, like.dtype)
-
-    def refine_captions(self, tokens: Tensor, rope: Tensor, mask: Tensor | None) -> Tensor:
-        for block in self.context_refiner:
-            tokens = block(tokens, rope, mask, self.attention)
-        return tokens
 
     def embed_sigma(self, sigma: float | Tensor, latents: Tensor) -> Tensor:
         """Noise levels of `latents` -> timestep embeddings `[B, adaln_dim]` in their type.
@@ -297,9 +309,10 @@ class S3DiT(nn.Module):
         pad = self.pad_token(self.x_pad_token, tokens).expand(len(tokens), -tokens.shape[1] % SEQUENCE_MULTIPLE, -1)
         return torch.cat((tokens, pad), dim=1)
 
-    def refine_latents(self, tokens: Tensor, rope: Tensor, time: Tensor) -> Tensor:
-        for block in self.noise_refiner:
-            tokens = block(tokens, rope, None, self.attention, time)
+    def refine(self, tokens: Tensor, rope: Tensor, mask: Tensor | None, time: Tensor | None = None) -> Tensor:
+        """Caption tokens (without `time`) or image tokens (with it) through the blocks that see them alone."""
+        for block in self.context_refiner if time is None else self.noise_refiner:
+            tokens = block(tokens, rope, mask, self.attention, time)
         return tokens
 
     def run_block(self, i: int, x: Tensor, rope: Tensor, mask: Tensor | None, time: Tensor) -> Tensor:

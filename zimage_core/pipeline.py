@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
+import operator
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_SEED = 2**64 - 1
+MAX_STEPS = 10_000
+MAX_COUNT = 1_000_000
 DEMO = Path(__file__).parent / "demo"
 
 
@@ -76,7 +80,7 @@ class ZImagePipeline:
 
     @property
     def variant(self) -> Variant:
-        return self.transformer.info.variant.variant
+        return self.transformer.info.told.variant
 
     @classmethod
     def from_files(
@@ -103,6 +107,11 @@ class ZImagePipeline:
     def from_folder(cls, folder: str | Path, **options: Any) -> ZImagePipeline:
         """Load a diffusers folder with `transformer`, `text_encoder` and `vae`; options as for `from_files`."""
         folder = Path(folder).expanduser()
+        if not folder.is_dir():
+            what = (
+                "a file: give it as the transformer, with a text encoder and a VAE" if folder.is_file() else "not there"
+            )
+            raise CheckpointError(f"{folder} is {what}; a model is a diffusers folder")
         missing = [name for name in COMPONENT_FOLDERS.values() if not (folder / name).is_dir()]
         if missing:
             raise CheckpointError(f"{folder} is not a diffusers folder: it has no {' and no '.join(missing)} in it")
@@ -111,7 +120,7 @@ class ZImagePipeline:
     def generate(
         self,
         prompt: str | Sequence[str],
-        negative: str | Sequence[str] = "",
+        negative: str | Sequence[str] | None = "",
         *,
         width: int | None = None,
         height: int | None = None,
@@ -125,6 +134,7 @@ class ZImagePipeline:
         count: int = 1,
         solver: str = "euler",
         callback: Callable[[int, Step], None] | None = None,
+        on_picture: Callable[[int, Image], None] | None = None,
     ) -> list[Image]:
         """Draw `count` pictures of each prompt; what is None is the variant's own.
 
@@ -132,8 +142,9 @@ class ZImagePipeline:
         negative   one for all or one for each prompt; used where cfg is not 1
         width, height   multiples of 16
         cfg        ComfyUI's scale; or `guidance`, the official one (cfg = guidance + 1), not both
-        seed       of the first picture of each prompt, which picture i continues with seed + i; None draws one
+        seed       of the first picture; picture i of the list has seed + i. None draws one
         callback   called with the picture's index and a `Step` after each forward of the model
+        on_picture called with each picture as soon as it is there
 
         Picture i of seed s is exactly the picture of seed s + i alone: noise is drawn on the CPU for each picture by
         itself, and pictures run one by one, since batching changes rounding and saves a large model next to nothing.
@@ -141,6 +152,7 @@ class ZImagePipeline:
         cannot be run; what is unusual for the variant is run as set and noted in the log.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        negative = negative or ""
         negatives = [negative] * len(prompts) if isinstance(negative, str) else list(negative)
         if len(negatives) != len(prompts):
             raise ValueError(
@@ -156,10 +168,13 @@ class ZImagePipeline:
         for text, other in zip(prompts, negatives):
             captions = self.text_encoder.encode([text])
             negative_captions = self.text_encoder.encode([other]) if first.cfg != 1 else None
-            for i in range(count):
-                changes = {"prompt": text, "negative": other, "seed": (first.seed + i) % (MAX_SEED + 1)}
-                settings = Settings(**(asdict(first) | changes))
-                pictures.append(self._draw(settings, captions, negative_captions, len(pictures), callback))
+            for _ in range(count):
+                index = len(pictures)
+                seed = (first.seed + index) % (MAX_SEED + 1)
+                settings = replace(first, prompt=text, negative=other, seed=seed)
+                pictures.append(self._draw(settings, captions, negative_captions, index, callback))
+                if on_picture is not None:
+                    on_picture(index, pictures[-1])
         return pictures
 
     def resolve(
@@ -182,27 +197,29 @@ class ZImagePipeline:
         if cfg is not None and guidance is not None:
             raise ValueError(f"both cfg {cfg:g} and guidance {guidance:g} are set: give one (cfg = guidance + 1)")
         if guidance is not None:
+            _check("guidance", guidance, 0, math.inf, "0 turns guidance off")
             cfg = cfg_from_guidance(guidance)
         cfg = variant.cfg if cfg is None else float(cfg)
-        if cfg < 1:
-            raise ValueError(f"cfg is {cfg:g}: it must be at least 1 (guidance at least 0), and 1 turns guidance off")
-        width, height = width or self.default_size[0], height or self.default_size[1]
+        _check("cfg", cfg, 1, math.inf, "1 turns guidance off")
+        _check("cfg normalisation", cfg_normalization, 0, math.inf, "0 is off, 1 is usual")
+        _check("cfg truncation", cfg_truncation, 0, 1, "1 is off")
+        width = self.default_size[0] if width is None else _whole("width", width)
+        height = self.default_size[1] if height is None else _whole("height", height)
         check_size(width, height)
-        if count < 1:
-            raise ValueError(f"count is {count}: it must be at least 1")
+        _check("count", _whole("count", count), 1, MAX_COUNT, "how many pictures")
         if solver not in SOLVERS:
             raise ValueError(f"there is no solver {solver!r}; there are {', '.join(SOLVERS)}")
-        seed = secrets.randbelow(2**32) if seed is None else seed
-        if not 0 <= seed <= MAX_SEED:
-            raise ValueError(f"seed is {seed}: it must be between 0 and {MAX_SEED}")
-        steps = variant.steps if steps is None else steps
+        seed = secrets.randbelow(2**32) if seed is None else _whole("seed", seed)
+        _check("seed", seed, 0, MAX_SEED, "any whole number from 0")
+        steps = variant.steps if steps is None else _whole("steps", steps)
+        _check("steps", steps, 1, MAX_STEPS, "8 for Turbo, 28 to 50 for Base")
         shift = variant.shift if shift is None else float(shift)
-        sigmas(steps, shift)  # says what is wrong with either
+        sigmas(1, shift)  # says what is wrong with it
         info = self.transformer.info
         return Settings(
             prompt="", negative="", width=width, height=height, steps=steps, cfg=cfg, guidance=round(cfg - 1, 6),
             cfg_normalization=cfg_normalization, cfg_truncation=cfg_truncation, shift=shift, seed=seed, solver=solver,
-            forwards=forwards(solver, steps), variant=info.variant.name, variant_source=info.variant.source,
+            forwards=forwards(solver, steps), variant=info.told.name, variant_source=info.told.source,
             model=info.path.name,
         )  # fmt: skip
 
@@ -231,6 +248,20 @@ class ZImagePipeline:
         image = to_pil(self.vae.decode(step.latents))[0]
         image.info["zimage"] = asdict(settings)
         return image
+
+
+def _check(name: str, value: float, least: float, most: float, hint: str) -> None:
+    if not (least <= value <= most and math.isfinite(value)):
+        top = f" and at most {most:g}" if math.isfinite(most) else ""
+        raise ValueError(f"{name} is {value:.15g}: it must be at least {least:g}{top} ({hint})")
+
+
+def _whole(name: str, value: int) -> int:
+    """Any kind of integer as Python's own."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} is {value!r}: it must be a whole number") from None
 
 
 def noise(seed: int, width: int, height: int) -> Tensor:

@@ -94,7 +94,6 @@ def forwards(solver: str, steps: int) -> int:
     return max(0, 2 * steps - 1) if solver == "heun" else steps
 
 
-@torch.inference_mode()
 def sample(
     model: Any,
     noise: Tensor,
@@ -104,7 +103,7 @@ def sample(
     negative: Any = None,
     cfg: float = 1.0,
     cfg_normalization: float = 0.0,
-    cfg_truncation: float = 1.0,
+    cfg_truncation: float | None = 1.0,
     solver: str = "euler",
 ) -> Iterator[Step]:
     """Integrate from `noise` at `sigmas[0]` down the noise levels; yields a `Step` after each forward.
@@ -112,7 +111,7 @@ def sample(
     model      an `S3DiT`, or any callable `(latents, sigma, captions) -> velocity`
     noise      `[B, 16, h, w]`: pure noise where `sigmas[0]` is 1, else `(1 - s) * x0 + s * noise`
     sigmas     `[steps + 1]`, falling, as `schedule.sigmas` makes them
-    captions   B caption features `[L_i, D]`, or one for all
+    captions   B caption features `[L_i, D]`, or one for all; without guidance also what `model.prepare` returned
     negative   as `captions`; needed where cfg is not 1, and not evaluated where it is
 
     Positive and negative run as one batch. Latents are float32 between steps, whatever the model's type.
@@ -121,9 +120,14 @@ def sample(
         raise ValueError(f"there is no solver {solver!r}; there are {', '.join(SOLVERS)}")
     if cfg != 1.0 and negative is None:
         raise ValueError(f"cfg {cfg:g} needs a negative caption (that of an empty prompt will do); cfg 1 needs none")
-    velocity = _guided(model, noise, captions, negative, cfg, cfg_normalization, cfg_truncation)
-    levels = [float(s) for s in sigmas]
-    for index, (sigma, latents, denoised) in enumerate(SOLVERS[solver](velocity, noise.float(), levels)):
+    truncation = 1.0 if cfg_truncation is None else cfg_truncation
+    velocity = _guided(model, noise, captions, negative, cfg, cfg_normalization, truncation)
+    return _steps(SOLVERS[solver], velocity, noise.float(), [float(s) for s in sigmas])
+
+
+@torch.no_grad()
+def _steps(solver: Solver, velocity: Velocity, x: Tensor, sigmas: Sequence[float]) -> Iterator[Step]:
+    for index, (sigma, latents, denoised) in enumerate(solver(velocity, x, sigmas)):
         yield Step(index, sigma, latents, denoised)
 
 
@@ -152,6 +156,8 @@ def _guided(
 
 def _each(captions: Sequence[Tensor], batch: int) -> list[Tensor]:
     """One caption for each of `batch` samples."""
+    if not isinstance(captions, Sequence):
+        raise ValueError("a guided run takes lists of captions, which it prepares itself, positive and negative in one")
     if len(captions) not in (1, batch):
         raise ValueError(f"{len(captions)} captions for a batch of {batch}: give one, or one for each")
     return list(captions) * (batch if len(captions) == 1 else 1)

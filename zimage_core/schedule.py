@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -27,7 +29,7 @@ def sigmas(steps: int, shift: float, strength: float = 1.0) -> Tensor:
     """
     if steps < 1:
         raise ValueError(f"steps is {steps}: at least 1 is needed (8 for Turbo, 28 to 50 for Base)")
-    if not shift > 0:
+    if not 0 < shift < math.inf:
         raise ValueError(f"shift is {shift}: it must be above 0 (3 for Turbo, 6 for Base)")
     if not 0 <= strength <= 1:
         raise ValueError(f"strength is {strength}: it must be between 0 (keep the picture) and 1 (ignore it)")

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 MULTIPLE = 16
-SMALLEST, LARGEST = 64, 4096
+SMALLEST, LARGEST = 16, 8192
 
 # Class (the side of its square) -> landscape sizes by aspect; portraits are their transposes. Source: the official
 # spaces Tongyi-MAI/Z-Image-Turbo (1024, 1280, 1536) and Z-Image (720 also).
@@ -92,7 +92,7 @@ def size(group: str, aspect: str) -> Size:
 
 
 def check_size(width: int, height: int) -> None:
-    """Raise a ValueError that names the nearest legal size unless both sides are multiples of 16, from 64 to 4096."""
+    """Raise a ValueError that names the nearest legal size unless both sides are multiples of 16, from 16 to 8192."""
     if all(side % MULTIPLE == 0 and SMALLEST <= side <= LARGEST for side in (width, height)):
         return
     near = round_size(width, height)

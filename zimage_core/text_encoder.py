@@ -38,7 +38,7 @@ class TextEncoder:
         self.dtype = dtype
         self.width: int = info.config["hidden_size"]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, prompts: Sequence[str], max_tokens: int = MAX_TOKENS) -> list[Tensor]:
         """Caption features `[L_i, width]` of each prompt: the hidden state before the last layer.
 
@@ -60,7 +60,9 @@ class TextEncoder:
         surplus = len(ids) - max_tokens
         if surplus <= 0:
             return ids
-        tail = len(self._ids(TEMPLATE[1]))
+        head, tail = (len(self._ids(part)) for part in TEMPLATE)
+        if max_tokens < head + tail:
+            raise ValueError(f"max_tokens is {max_tokens}: the template alone takes {head + tail}")
         log.warning("the prompt is %d tokens longer than the limit of %d: its end is cut off", surplus, max_tokens)
         return ids[: max_tokens - tail] + ids[-tail:]
 
@@ -112,8 +114,9 @@ def find_tokenizer(encoder: Path, given: str | Path | None = None) -> Path:
     """
     if given is not None:
         path = Path(given).expanduser()
-        if _is_tokenizer(path):
-            return path
+        for place in (path, path / "tokenizer"):
+            if _is_tokenizer(place):
+                return place
         raise TokenizerError(
             f"there is no tokenizer at {path}: it must hold tokenizer.json, or vocab.json and merges.txt"
         )
@@ -129,10 +132,11 @@ def find_tokenizer(encoder: Path, given: str | Path | None = None) -> Path:
 
 
 def _places(encoder: Path) -> list[Path]:
+    encoder = encoder.absolute()
     folder = encoder if encoder.is_dir() else encoder.parent
     near = [folder, folder / "tokenizer", folder.parent / "tokenizer"]
     # A file in ComfyUI/models/text_encoders, this pack in ComfyUI/custom_nodes, or a ComfyUI where people keep one.
-    roots = [*encoder.absolute().parents, *Path(__file__).absolute().parents[2:5]]
+    roots = [*encoder.parents, *Path(__file__).absolute().parents[2:5]]
     roots += [Path(value) for name in ("COMFYUI_DIR", "COMFYUI_PATH") if (value := os.environ.get(name))]
     roots += [Path.cwd(), Path.cwd() / "ComfyUI", Path.home() / "ComfyUI", Path.home() / "comfy" / "ComfyUI"]
     comfy = [root / "comfy" / "text_encoders" / "qwen25_tokenizer" for root in roots]
@@ -152,7 +156,10 @@ def load_tokenizer(path: Path) -> Any:
 
     file = path if path.is_file() else path / "tokenizer.json"
     if file.is_file():
-        return Tokenizer.from_str(file.read_text(encoding="utf-8"))
+        try:
+            return Tokenizer.from_str(file.read_text(encoding="utf-8"))
+        except Exception as error:  # the library raises nothing more specific
+            raise TokenizerError(f"{file} is not a tokenizer that can be read: {error}") from error
     vocab = read_json(path / "vocab.json")
     lines = (path / "merges.txt").read_text(encoding="utf-8").splitlines()
     merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]

@@ -36,14 +36,14 @@ class VAE:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Latents in model space `[B, 16, h, w]` -> images `[B, 3, 8h, 8w]` in [0, 1], float32."""
         z = latents.to(self.device, torch.float32) / SCALING_FACTOR + SHIFT_FACTOR
         images = self.model.decode(z.to(self.dtype), return_dict=False)[0]
         return (images.float() / 2 + 0.5).clamp(0, 1)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Images `[B, 3, H, W]` in [0, 1] -> latents `[B, 16, H/8, W/8]` in model space, float32: the mean, no draw."""
         x = (images.to(self.device, torch.float32) * 2 - 1).to(self.dtype)

@@ -76,7 +76,7 @@ def detect_variant(
 def _from_scheduler(config: Mapping[str, Any]) -> VariantGuess | None:
     shift = config.get("shift")
     for variant in VARIANTS.values():
-        if shift is not None and float(shift) == variant.shift:
+        if shift == variant.shift:
             return VariantGuess(variant.name, "scheduler", f"from its scheduler: shift {shift:g}")
     return None
 
@@ -86,7 +86,8 @@ def _from_metadata(metadata: Mapping[str, str]) -> VariantGuess | None:
     if own in VARIANTS:
         return VariantGuess(own, "metadata", "from its metadata")
     for key in ("modelspec.architecture", "modelspec.title", "ss_base_model_version", "general.name"):
-        name = variant_in_name(metadata.get(key, ""))
+        # Only a word that says which: trainers write the bare family name for both.
+        name = _word_for_variant(metadata.get(key, ""))
         if name:
             return VariantGuess(name, "metadata", f"from its metadata: {key}")
     return None
@@ -106,24 +107,29 @@ def _from_statistic(statistic: float | None) -> VariantGuess | None:
 
 def variant_in_name(name: str) -> str | None:
     """The variant that a file name speaks of, or None: "turbo", "base", or a bare `z_image`, which is Base."""
-    name = name.lower()
-    if re.search(r"de[-_ ]?turbo", name):  # Turbo with its distillation undone: runs as Base does
-        return "base"
-    if "turbo" in name or re.search(r"(?<![a-z])zit(?![a-z])", name):
-        return "turbo"
-    if re.search(r"(?<![a-z])(z[-_ ]?image[-_ ]?)?base(?![a-z])|(?<![a-z])zib(?![a-z])", name):
-        return "base"
-    stem = re.sub(r"\.(safetensors|gguf|sft)$", "", name)
+    stem = re.sub(r"\.(safetensors|gguf|sft)$", "", name.lower())
     formats = r"bf16|fp16|fp32|fp8|e4m3fn|e5m2|scaled|mixed|int8|convrot|nvfp4|mxfp8|q\d(_[\dksml])*"
-    return "base" if re.fullmatch(rf"z[-_ ]?image([-_.]({formats}))*", stem) else None
+    bare = re.fullmatch(rf"z[-_ ]?image([-_.]({formats}))*", stem)
+    return _word_for_variant(name) or ("base" if bare else None)
+
+
+def _word_for_variant(text: str) -> str | None:
+    text = text.lower()
+    if re.search(r"de[-_ ]?turbo", text):  # Turbo with its distillation undone: runs as Base does
+        return "base"
+    if "turbo" in text or re.search(r"(?<![a-z])zit(?![a-z])", text):
+        return "turbo"
+    is_base = re.search(r"(?<![a-z])(z[-_ ]?image[-_ ]?)?base(?![a-z])|(?<![a-z])zib(?![a-z])", text)
+    return "base" if is_base else None
 
 
 def notes(variant: Variant, cfg: float, has_negative: bool) -> list[str]:
     """What a user should know about the settings they chose. The settings are run as given either way."""
-    if variant.name != "turbo":
-        return []
-    if cfg != 1:
-        return [f"Turbo was made for cfg 1; cfg {cfg:g} is run as set, at two forwards a step, and may over-saturate"]
-    if has_negative:
-        return ["the negative prompt has no effect at cfg 1 and is not evaluated"]
-    return []
+    found = []
+    if variant.name == "turbo" and cfg != 1:
+        found.append(
+            f"Turbo was made for cfg 1; cfg {cfg:g} is run as set, at two forwards a step, and may over-saturate"
+        )
+    if has_negative and cfg == 1:
+        found.append("the negative prompt has no effect at cfg 1 and is not evaluated")
+    return found

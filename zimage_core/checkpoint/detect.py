@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
-from ..model import S3DiTConfig
 from ..variants import STATISTIC_KEY, VariantGuess, detect_variant, variant_in_name
 from .files import COMPONENT_FOLDERS, DTYPES, Checkpoint, TensorInfo, open_checkpoint
+from .geometry import Shapes, count, geometry
 from .layouts import TEXT_ENCODER_LAYOUTS, TRANSFORMER_LAYOUTS, VAE_LAYOUTS, Rules, Source, canonical, find_prefix
 
 TITLES = {"transformer": "a Z-Image transformer", "text_encoder": "a Qwen3 text encoder", "vae": "a Flux-type VAE"}
@@ -42,7 +42,7 @@ LAYOUTS: dict[str, dict[str, tuple[tuple[str, ...], Rules]]] = {
         ),
     },
 }
-DENSE = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+DENSE = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 _QUANTIZED_KEY = re.compile(
     r"(^|\.)(scaled_fp8|comfy_quant|scale_weight|weight_scale(_2)?|qweight|wscales|absmax|SCB)$"
 )
@@ -71,8 +71,8 @@ class CheckpointInfo:
 
     kind           "transformer", "text_encoder" or "vae"
     layout         the key layout, a name in `layouts.py`
-    quantization   "float32", "bfloat16", "float16", "mixed" (of those), or "quantized"
-    variant        Turbo or Base and how that was told; None for anything but a transformer
+    quantization   "float32", "bfloat16", "float16", "float64", "mixed" (of those), or "quantized"
+    told           Turbo or Base and how that was told; None for anything but a transformer
     config         the geometry that the shapes tell: S3DiTConfig, or keyword arguments for the module
     prefix         what every key of the component starts with
     sources        canonical names and the file keys that they come from
@@ -83,7 +83,7 @@ class CheckpointInfo:
     kind: str
     layout: str
     quantization: str
-    variant: VariantGuess | None
+    told: VariantGuess | None
     config: Any
     prefix: str = ""
     n_tensors: int = 0
@@ -92,6 +92,11 @@ class CheckpointInfo:
     parts: tuple[str, ...] = ()
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False)
     checkpoint: Checkpoint = field(default_factory=lambda: Checkpoint(Path(), {}), repr=False)
+
+    @property
+    def variant(self) -> str | None:
+        """ "turbo" or "base"; None for anything but a transformer."""
+        return self.told.name if self.told else None
 
 
 def inspect_checkpoint(path: str | Path, kind: str | None = None) -> CheckpointInfo:
@@ -107,15 +112,15 @@ def inspect_checkpoint(path: str | Path, kind: str | None = None) -> CheckpointI
     chosen = kind or next(iter(found))
     layout, prefix = found[chosen]
     sources = canonical(checkpoint.tensors, LAYOUTS[chosen][layout][1], prefix)
-    shapes = {name: _shape(source, checkpoint.tensors) for name, source in sources.items()}
+    shapes = Shapes({n: _shape(s, checkpoint.tensors) for n, s in sources.items()}, checkpoint.path.name)
     tensors = [checkpoint.tensors[key] for source in sources.values() for key in source.keys]
     return CheckpointInfo(
         path=checkpoint.path,
         kind=chosen,
         layout=layout,
         quantization=_quantization(checkpoint, sources, tensors),
-        variant=_variant(checkpoint, sources) if chosen == "transformer" else None,
-        config=_CONFIGS[chosen](shapes, checkpoint),
+        told=_variant(checkpoint, sources) if chosen == "transformer" else None,
+        config=geometry(chosen, shapes, checkpoint),
         prefix=prefix,
         n_tensors=len(sources),
         n_parameters=sum(prod(shape) for shape in shapes.values()),
@@ -172,85 +177,10 @@ def _name(checkpoint: Checkpoint) -> str:
 
 def overflow_statistic(checkpoint: Checkpoint, sources: Mapping[str, Source]) -> float | None:
     """The standard deviation of the weight of `layers.{n - 2}.ffn_norm1`: below 0.42, float16 is believed safe."""
-    source = sources.get(STATISTIC_KEY.format(max(_count(sources, "layers") - 2, 0)))
+    source = sources.get(STATISTIC_KEY.format(max(count(sources, "layers") - 2, 0)))
     if source is None or checkpoint.tensors[source.keys[0]].dtype not in DENSE:
         return None
     return float(checkpoint.reader()(source.keys[0]).float().std())
-
-
-def _count(names: Mapping[str, Any], stem: str) -> int:
-    """How many numbered items `stem.0`, `stem.1`, ... there are."""
-    found = [re.match(rf"{re.escape(stem)}\.(\d+)\.", name) for name in names]
-    return 1 + max((int(m[1]) for m in found if m), default=-1)
-
-
-def _transformer_config(shapes: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint) -> S3DiTConfig:
-    if "x_pad_token" not in shapes or "cap_pad_token" not in shapes:
-        raise CheckpointError(f"{checkpoint.path.name} has no pad tokens: it is a Lumina 2 model, not a Z-Image one")
-    if any(name.startswith("siglip_") for name in shapes):
-        raise CheckpointError(f"{checkpoint.path.name} is a Z-Image Omni model, which is not supported yet")
-    dim, patch_dim = shapes["x_embedder.weight"]
-    head_dim = shapes["noise_refiner.0.attention.k_norm.weight"][0]
-    axes = checkpoint.config.get("axes_dims")
-    return S3DiTConfig(
-        dim=dim,
-        n_layers=_count(shapes, "layers"),
-        n_refiner_layers=_count(shapes, "noise_refiner"),
-        n_heads=dim // head_dim,
-        cap_feat_dim=shapes["cap_embedder.1.weight"][1],
-        in_channels=patch_dim // 4,
-        ffn_dim=shapes["layers.0.feed_forward.w1.weight"][0],
-        adaln_dim=shapes["t_embedder.mlp.2.weight"][0],
-        time_dim=shapes["t_embedder.mlp.0.weight"][0],
-        axes_dims=tuple(axes or ()),
-        rope_theta=checkpoint.config.get("rope_theta", 256.0),
-    )
-
-
-def _text_encoder_config(shapes: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint) -> dict[str, Any]:
-    """Keyword arguments for transformers' Qwen3Config."""
-    head_dim = shapes["layers.0.self_attn.q_norm.weight"][0]
-    vocab_size, hidden_size = shapes["embed_tokens.weight"]
-    return {
-        "vocab_size": vocab_size,
-        "hidden_size": hidden_size,
-        "intermediate_size": shapes["layers.0.mlp.gate_proj.weight"][0],
-        "num_hidden_layers": _count(shapes, "layers"),
-        "num_attention_heads": shapes["layers.0.self_attn.q_proj.weight"][0] // head_dim,
-        "num_key_value_heads": shapes["layers.0.self_attn.k_proj.weight"][0] // head_dim,
-        "head_dim": head_dim,
-        "rms_norm_eps": checkpoint.config.get("rms_norm_eps", 1e-6),
-        "rope_theta": checkpoint.config.get("rope_theta", 1e6),
-        "max_position_embeddings": 40960,
-        "attention_bias": False,
-        "tie_word_embeddings": True,
-    }
-
-
-def _vae_config(shapes: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint) -> dict[str, Any]:
-    """Keyword arguments for diffusers' AutoencoderKL."""
-    latent_channels = shapes["decoder.conv_in.weight"][1]
-    if latent_channels != 16 or "quant_conv.weight" in shapes:
-        raise CheckpointError(
-            f"{checkpoint.path.name} is a VAE with {latent_channels} latent channels of another family: "
-            f"Z-Image needs the 16-channel Flux VAE (ae.safetensors)"
-        )
-    levels = _count(shapes, "encoder.down_blocks")
-    return {
-        "block_out_channels": [shapes[f"encoder.down_blocks.{i}.resnets.0.conv1.weight"][0] for i in range(levels)],
-        "layers_per_block": _count(shapes, "encoder.down_blocks.0.resnets"),
-        "down_block_types": ["DownEncoderBlock2D"] * levels,
-        "up_block_types": ["UpDecoderBlock2D"] * levels,
-        "latent_channels": latent_channels,
-        "norm_num_groups": 32,
-        "scaling_factor": 0.3611,
-        "shift_factor": 0.1159,
-        "use_quant_conv": False,
-        "use_post_quant_conv": False,
-    }
-
-
-_CONFIGS = {"transformer": _transformer_config, "text_encoder": _text_encoder_config, "vae": _vae_config}
 
 
 def _explain(checkpoint: Checkpoint, kind: str | None, found: tuple[str, ...]) -> str:

@@ -56,15 +56,18 @@ class Checkpoint:
 
     def reader(self) -> Callable[[str], Tensor]:
         """A function that reads tensors by name, each file opened once and kept mapped while the function lives."""
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
         handles: dict[Path, Any] = {}
 
         def read(name: str) -> Tensor:
             path = self.tensors[name].file
-            if path not in handles:
-                handles[path] = safe_open(str(path), framework="pt")
-            return handles[path].get_tensor(name)
+            try:
+                if path not in handles:
+                    handles[path] = safe_open(str(path), framework="pt")
+                return handles[path].get_tensor(name)
+            except SafetensorError as error:
+                raise CheckpointError(f"{path.name} is damaged ({error}): download it again") from error
 
         return read
 
@@ -178,8 +181,9 @@ def _files_in(folder: Path) -> list[Path]:
 
 
 def _indexed(index: Path) -> list[Path]:
-    weight_map = read_json(index).get("weight_map", {})
-    files = sorted({index.parent / str(name) for name in weight_map.values()})
+    weight_map = read_json(index).get("weight_map")
+    names = weight_map.values() if isinstance(weight_map, dict) else ()
+    files = sorted({index.parent / str(name) for name in names})
     missing = [file.name for file in files if not file.is_file()]
     if missing or not files:
         raise CheckpointError(f"{index.name} names {len(files)} shards, and {', '.join(missing) or 'none'} is missing")

@@ -2,8 +2,8 @@
 
 A layout is a list of rules; a rule is a pattern and where it leads. The canonical names are those of the modules
 that receive the tensors: the original (ComfyUI) layout for the transformer, transformers' Qwen3 for the text
-encoder, diffusers' AutoencoderKL for the VAE. A rule that ends in `[i]` fills part i of a tensor that the canonical
-layout stores fused, parts joined along the first axis. A rule that leads to None is a key to drop on purpose.
+encoder, diffusers' AutoencoderKL for the VAE. A rule that ends in `[i/n]` fills part i of n of a tensor that the
+canonical layout stores fused, parts joined along the first axis. A rule that leads to None is a key to drop on purpose.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ TRANSFORMER_LAYOUTS: dict[str, Rules] = {
     "diffusers": [
         (r"all_x_embedder\.2-1\.(.+)", r"x_embedder.\1"),
         (r"all_final_layer\.2-1\.(.+)", r"final_layer.\1"),
-        (_BLOCK + r"\.attention\.to_q\.(.+)", r"\1.attention.qkv.\2[0]"),
-        (_BLOCK + r"\.attention\.to_k\.(.+)", r"\1.attention.qkv.\2[1]"),
-        (_BLOCK + r"\.attention\.to_v\.(.+)", r"\1.attention.qkv.\2[2]"),
+        (_BLOCK + r"\.attention\.to_q\.(.+)", r"\1.attention.qkv.\2[0/3]"),
+        (_BLOCK + r"\.attention\.to_k\.(.+)", r"\1.attention.qkv.\2[1/3]"),
+        (_BLOCK + r"\.attention\.to_v\.(.+)", r"\1.attention.qkv.\2[2/3]"),
         (_BLOCK + r"\.attention\.to_out\.0\.(.+)", r"\1.attention.out.\2"),
         (_BLOCK + r"\.attention\.norm_(q|k)\.(.+)", r"\1.attention.\2_norm.\3"),
         (r"norm_final\.weight", None),
@@ -78,9 +78,13 @@ class Source:
 
 
 def canonical(names: Iterable[str], rules: Rules, prefix: str = "") -> dict[str, Source]:
-    """Map the file keys that start with `prefix` to canonical names by `rules`; dropped keys are left out."""
+    """Map the file keys that start with `prefix` to canonical names by `rules`.
+
+    Dropped keys are left out, and so is a fused tensor of which the file lacks a part.
+    """
     names = list(names)
     parts: dict[str, dict[int, str]] = {}
+    totals: dict[str, int] = {}
     levels = _levels(names)
     for name in names:
         if not name.startswith(prefix):
@@ -89,10 +93,13 @@ def canonical(names: Iterable[str], rules: Rules, prefix: str = "") -> dict[str,
         if target is None:
             continue
         target = re.sub(r"\{-(\d+)\}", lambda m: str(levels - 1 - int(m[1])), target)
-        match = re.fullmatch(r"(.+)\[(\d+)\]", target)
-        base, index = (match[1], int(match[2])) if match else (target, 0)
+        match = re.fullmatch(r"(.+)\[(\d)/(\d)\]", target)
+        base, index, total = (match[1], int(match[2]), int(match[3])) if match else (target, 0, 1)
+        totals[base] = total
         parts.setdefault(base, {})[index] = name
-    return {base: Source(tuple(keys[i] for i in sorted(keys))) for base, keys in parts.items()}
+    return {
+        base: Source(tuple(keys[i] for i in sorted(keys))) for base, keys in parts.items() if len(keys) == totals[base]
+    }
 
 
 def rename(name: str, rules: Rules) -> str | None:

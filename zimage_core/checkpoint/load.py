@@ -62,9 +62,7 @@ def load_transformer(
     stored = storage_dtype(info, compute) if dtype == "auto" else compute
     fill(model, read_tensors(info, model.state_dict(), device, stored), info)
     model.info = info
-    log.info(
-        "loaded %s: %s, %s, arithmetic in %s on %s", info.path.name, info.variant, info.quantization, compute, device
-    )
+    log.info("loaded %s: %s, %s, arithmetic in %s on %s", info.path.name, info.told, info.quantization, compute, device)
     return model.eval().requires_grad_(False)
 
 
@@ -160,7 +158,7 @@ def require_dense(info: CheckpointInfo) -> None:
 def with_variant(info: CheckpointInfo, variant: str) -> CheckpointInfo:
     if variant not in VARIANTS:
         raise ValueError(f"variant {variant!r} is not one of auto, {', '.join(VARIANTS)}")
-    return replace(info, variant=VariantGuess(variant, "user", "as set"))
+    return replace(info, told=VariantGuess(variant, "user", "as set"))
 
 
 def load_module(
@@ -171,7 +169,8 @@ def load_module(
     with torch.device("meta"):
         module = build()
     for layer in module.modules():
-        if type(layer) is nn.Linear:  # a library's module takes no `ops`
+        if type(layer) is nn.Linear:
+            # A library's module takes no `ops`. The two classes differ in `forward` alone, so this is safe.
             layer.__class__ = CastOps.Linear
     fill(module, read_tensors(info, module.state_dict(), device, dtype), info, spare)
     return module.eval().requires_grad_(False)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 from collections.abc import Sequence
 
 from .. import __version__
 from . import generate, inspect, sizes
-from .common import InputError, use_utf8
+from .common import InputError, OneLineParser, use_utf8
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `zimage` with these arguments (default: the process's own); returns the exit code."""
     use_utf8()
-    parser = argparse.ArgumentParser(prog="zimage", description="Draw pictures with the Z-Image models.")
+    parser = OneLineParser(prog="zimage", description="Draw pictures with the Z-Image models.")
     parser.add_argument("--version", action="version", version=f"zimage {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in (generate, sizes, inspect):

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import sys
 from collections.abc import Iterator
+from typing import NoReturn
 
 
 class InputError(Exception):
     """The user's input is wrong: one sentence to print, exit code 2."""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """argparse prints its whole usage before what is wrong; one sentence is what a person reads."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} ({self.prog} --help explains)\n")
 
 
 @contextlib.contextmanager
@@ -19,7 +28,7 @@ def input_errors() -> Iterator[None]:
     except OSError as error:
         raise InputError(f"{error.filename or 'a file'}: {error.strerror or error}") from error
     except ValueError as error:
-        raise InputError(str(error)) from error
+        raise InputError(" ".join(str(error).split())) from error
 
 
 def use_utf8() -> None:
@@ -47,6 +56,6 @@ class Progress:
         bar = "#" * filled + "." * (self.WIDTH - filled)
         print(f"\r{bar} {done}/{self.total}", end="", file=sys.stderr, flush=True)
 
-    def close(self) -> None:
+    def clear(self) -> None:
         if self.shown:
             print("\r" + " " * (self.WIDTH + 20) + "\r", end="", file=sys.stderr, flush=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,8 @@ from ..sizes import NAMES, parse_size
 from .common import InputError, Progress, input_errors
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from ..pipeline import ZImagePipeline
 
 DEMOS = {"demo-turbo": "turbo", "demo-base": "base"}
@@ -64,26 +65,34 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     with input_errors():
+        prompts = [_text(args.prompt), _text(args.negative)]
         targets = [check_target(path) for path in numbered(Path(args.output), max(1, args.count))]
         size = parse_size(args.size) if args.size else None
         pipeline = open_pipeline(args)
         options = _options(args) | ({"width": size.width, "height": size.height} if size else {})
         settings = pipeline.resolve(**options)
     progress = Progress(args.count, settings.forwards)
+
+    def report(picture: int, step: Step) -> None:
+        progress.update(picture, step.index)
+
+    def save(picture: int, image: Image) -> None:
+        progress.clear()
+        save_png(image, targets[picture], image.info["zimage"])
+        print(f"{targets[picture]}  seed {image.info['zimage']['seed']}", flush=True)
+
     try:
-        images = pipeline.generate(
-            args.prompt, args.negative, **(options | {"seed": settings.seed}), callback=_report(progress)
-        )
+        pipeline.generate(*prompts, **(options | {"seed": settings.seed}), callback=report, on_picture=save)
     finally:
-        progress.close()
-    for image, target in zip(images, targets):
-        save_png(image, target, image.info["zimage"])
-        print(f"{target}  seed {image.info['zimage']['seed']}")
+        progress.clear()
     return 0
 
 
-def _report(progress: Progress) -> Callable[[int, Step], None]:
-    return lambda picture, step: progress.update(picture, step.index)
+def _text(text: str) -> str:
+    """A shell may pass bytes that are no text, which Python keeps as lone surrogates."""
+    if not text.isprintable() and any("\ud800" <= c <= "\udfff" for c in text):
+        raise ValueError("the prompt holds bytes that are not UTF-8 text")
+    return text
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
@@ -95,7 +104,12 @@ def open_pipeline(args: argparse.Namespace) -> ZImagePipeline:
     """The pipeline that the model options name: the demo, a folder, three files, or a folder with other parts."""
     from ..pipeline import ZImagePipeline, demo_pipeline
 
-    options = {"variant": args.variant, "dtype": args.dtype, "device": pick_device(args.device)}
+    options = {
+        "variant": args.variant,
+        "dtype": args.dtype,
+        "device": pick_device(args.device),
+        "tokenizer": args.tokenizer,
+    }
     files = {"transformer": args.transformer, "text_encoder": args.text_encoder, "vae": args.vae}
     given = [name for name, path in files.items() if path]
     if not given and (args.model is None or args.model in DEMOS):
@@ -106,9 +120,11 @@ def open_pipeline(args: argparse.Namespace) -> ZImagePipeline:
     if args.model is None and missing:
         raise InputError(f"a model needs all three parts: give {' and '.join(missing)} too, or a folder with --model")
     if not given:
-        return ZImagePipeline.from_folder(args.model, tokenizer=args.tokenizer, **options)
+        if not Path(args.model).expanduser().exists():
+            raise InputError(f"there is no model {args.model}: give {', '.join(DEMOS)} or a diffusers folder")
+        return ZImagePipeline.from_folder(args.model, **options)
     parts = {name: path or args.model for name, path in files.items()}
-    return ZImagePipeline.from_files(**parts, tokenizer=args.tokenizer, **options)
+    return ZImagePipeline.from_files(**parts, **options)
 
 
 def pick_device(name: str) -> str:
@@ -120,7 +136,8 @@ def pick_device(name: str) -> str:
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        torch.empty(0, device=name)
+        if torch.empty(0, device=name).is_meta:
+            raise RuntimeError
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {name!r} is not here: use auto or cpu") from error
     return name

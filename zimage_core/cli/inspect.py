@@ -58,9 +58,9 @@ def describe(info: CheckpointInfo) -> dict[str, Any]:
         "bytes": info.n_bytes,
         "geometry": geometry,
     }
-    if info.variant:
-        facts["variant"] = info.variant.name
-        facts["told by"] = info.variant.detail
+    if info.told:
+        facts["variant"] = info.told.name
+        facts["told by"] = info.told.detail
     if len(info.parts) > 1:
         facts["also holds"] = ", ".join(part for part in info.parts if part != info.kind)
     return facts
