@@ -217,9 +217,8 @@ class S3DiT(nn.Module):
         self.final_layer = FinalLayer(config, ops, **factory)
         self.x_pad_token = nn.Parameter(torch.empty(1, config.dim, **factory))
         self.cap_pad_token = nn.Parameter(torch.empty(1, config.dim, **factory))
-        if not self.x_pad_token.is_meta:
-            nn.init.normal_(self.x_pad_token, std=0.02)
-            nn.init.normal_(self.cap_pad_token, std=0.02)
+        for token in (self.x_pad_token, self.cap_pad_token):
+            token.data.copy_(torch.randn(token.shape) * 0.02)  # a host may ask for float8, which has no normal_
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> S3DiT:
         # What `.to()`, `.half()`, ... do to parameters, they do to the type of the arithmetic.
@@ -326,14 +325,9 @@ class S3DiT(nn.Module):
         return -unpatchify(tokens, h, w, size)
 
     def rope(
-        self,
-        lengths: Sequence[int],
-        h: int,
-        w: int,
-        device: torch.device,
-        scale: tuple[float, float] = (1.0, 1.0),
-        shift: tuple[float, float] = (0.0, 0.0),
-    ) -> tuple[Tensor, Tensor]:
+        self, lengths: Sequence[int], h: int, w: int, device: torch.device,
+        scale: tuple[float, float] = (1.0, 1.0), shift: tuple[float, float] = (0.0, 0.0),
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """RoPE tables of image tokens `[B, N, d/2, 2]` and caption tokens `[B, L, d/2, 2]`.
 
         A caption of `length` tokens (learned pads counted) sits at (1, 0, 0) to (length, 0, 0), the image behind it

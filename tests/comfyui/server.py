@@ -45,6 +45,11 @@ def why_not() -> str | None:
     return None
 
 
+def environment() -> dict[str, str]:
+    """One thread each: the models are tiny, and two processes with a thread for each core wait for one another."""
+    return {**os.environ, "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"}
+
+
 def install(base: Path) -> Path:
     """A base directory for ComfyUI that has this pack, as a copy: links need rights on Windows."""
     pack = base / "custom_nodes" / PACK
@@ -95,7 +100,7 @@ class Server:
         ]  # fmt: skip
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command, cwd=comfyui_dir(), stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONUTF8": "1"}
+                command, cwd=comfyui_dir(), stdout=log, stderr=subprocess.STDOUT, env=environment()
             )
 
     def wait(self, seconds: float = 120) -> None:
@@ -147,7 +152,9 @@ class Server:
         stream = WebSocket(self.port, f"/ws?clientId={client}")
         stream.send(json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}}))
         start = time.monotonic()
-        answer = self.post("/prompt", {"prompt": prompt, "client_id": client, "extra_data": {"extra_pnginfo": {}, **extra}})
+        answer = self.post(
+            "/prompt", {"prompt": prompt, "client_id": client, "extra_data": {"extra_pnginfo": {}, **extra}}
+        )
         if "prompt_id" not in answer:
             stream.close()
             return Result("refused", answer, {}, [], [], {}, 0.0)

@@ -1,0 +1,20 @@
+"""The nodes: a schema and one call each. What they share with ComfyUI's insides is in `host`."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .latent import LatentSize
+from .loaders import TextEncoderLoader, TransformerLoader, VAELoader
+from .sampler import Sampler
+
+NODES: list[type[io.ComfyNode]] = [TransformerLoader, TextEncoderLoader, VAELoader, LatentSize, Sampler]
+
+
+class ZImageExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES
+
+
+async def comfy_entrypoint() -> ZImageExtension:
+    return ZImageExtension()

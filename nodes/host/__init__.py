@@ -1,0 +1,1 @@
+"""Everything that touches ComfyUI's insides: the only place that imports comfy.*, folder_paths or server."""

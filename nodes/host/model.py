@@ -1,0 +1,106 @@
+"""MODEL: our transformer under the host's own model class, so that its LoRA map, patches and samplers apply."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+import comfy.model_base
+import comfy.model_management as mm
+import comfy.model_patcher
+import comfy.supported_models
+import comfy.utils
+import torch
+
+from ...zimage_core.checkpoint.detect import CheckpointInfo, inspect_checkpoint, overflow_statistic
+from ...zimage_core.checkpoint.load import as_dtype, fill, read_tensors, require_dense, with_variant
+from ...zimage_core.model import S3DiT, S3DiTConfig
+from ...zimage_core.variants import STATISTIC_LIMIT, VariantGuess
+from .conditions import CaptionLengths, Captions
+from .transformer import HostS3DiT
+
+log = logging.getLogger(__name__)
+
+
+class ZImageConfig(comfy.supported_models.ZImage):
+    """The host's description of a Z-Image model, with our geometry, and the variant with its own shift."""
+
+    variant: VariantGuess
+
+    def __init__(self, geometry: S3DiTConfig, variant: VariantGuess, allow_fp16: bool) -> None:
+        super().__init__({"image_model": "lumina2", "allow_fp16": allow_fp16, **dataclasses.asdict(geometry)})
+        self.sampling_settings["shift"] = variant.variant.shift
+        self.variant = variant
+
+    def get_model(self, state_dict: Any, prefix: str = "", device: Any = None) -> ZImageModel:
+        return ZImageModel(self, device=device)
+
+
+class ZImageModel(comfy.model_base.Lumina2):
+    """A subclass of Lumina2 because the host's LoRA map asks for one."""
+
+    def __init__(self, model_config: ZImageConfig, device: Any = None) -> None:
+        flow = comfy.model_base.ModelType.FLOW
+        comfy.model_base.BaseModel.__init__(self, model_config, flow, device=device, unet_model=HostS3DiT)
+
+    def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
+        """The same keys for every condition, or the host would not run positive and negative as one batch."""
+        out = comfy.model_base.BaseModel.extra_conds(self, **kwargs)
+        context = kwargs.get("cross_attn")
+        if context is not None:
+            out["c_crossattn"] = Captions(context)
+            out["caption_lengths"] = CaptionLengths([context.shape[1]] * len(context))
+        return out
+
+    def extra_conds_shapes(self, **kwargs: Any) -> dict[str, Any]:
+        return {}
+
+
+def load_transformer(path: str, variant: str = "auto", dtype: str = "auto", disable_dynamic: bool = False) -> Any:
+    """A MODEL from a file. Also the factory by which the host loads it again, hence the plain arguments.
+
+    Raises CheckpointError with what the file is if it is no Z-Image transformer.
+    """
+    info = inspect_checkpoint(path, kind="transformer")
+    require_dense(info)
+    if variant != "auto":
+        info = with_variant(info, variant)
+    weights = _weights(info)
+    config = _host_config(info, weights, dtype)
+    patcher_class = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
+    offload_device = mm.unet_offload_device()
+    model = config.get_model(None)
+    patcher = patcher_class(model, load_device=mm.get_torch_device(), offload_device=offload_device)
+    if not mm.is_device_cpu(offload_device):
+        model.to(offload_device)
+    model.load_model_weights(weights, "", assign=patcher.is_dynamic())
+    patcher.cached_patcher_init = (load_transformer, (path, variant, dtype))
+    log.info("loaded %s: Z-Image %s, shift %g", Path(path).name, info.told, config.sampling_settings["shift"])
+    return patcher
+
+
+def _host_config(info: CheckpointInfo, weights: dict[str, torch.Tensor], dtype: str) -> ZImageConfig:
+    """The host decides the types, by its own rules and flags, unless the user did."""
+    assert info.told is not None
+    statistic = overflow_statistic(info.checkpoint, info.sources)
+    config = ZImageConfig(info.config, info.told, statistic is not None and statistic < STATISTIC_LIMIT)
+    supported = config.supported_inference_dtypes
+    if dtype == "auto":
+        stored = comfy.utils.weight_dtype(weights)
+        chosen = mm.unet_dtype(model_params=info.n_parameters, supported_dtypes=supported, weight_dtype=stored)
+    else:
+        chosen = as_dtype(dtype)
+    config.set_inference_dtype(chosen, mm.unet_manual_cast(chosen, mm.get_torch_device(), supported))
+    return config
+
+
+def _weights(info: CheckpointInfo) -> dict[str, torch.Tensor]:
+    """The file's tensors under canonical names, checked strictly against the model that its shapes describe.
+
+    The host loads loosely, and its modules may have no weights before they are loaded, so the check is on ours.
+    """
+    model = S3DiT(info.config, device="meta")
+    fill(model, read_tensors(info, model.state_dict(), torch.device("cpu"), None), info)
+    return model.state_dict()

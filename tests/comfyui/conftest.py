@@ -1,0 +1,64 @@
+"""One real ComfyUI for the whole session; without one, every test here is skipped, and the summary says so."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comfyui.server import Server, comfyui_dir, comfyui_python, environment, install, why_not
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    reason = why_not()
+    mine = [item for item in items if HERE in item.path.parents]
+    if reason:
+        for item in mine:
+            item.add_marker(pytest.mark.skip(reason=reason))
+        config.stash[SKIPPED] = (len(mine), reason)
+
+
+SKIPPED = pytest.StashKey[tuple[int, str]]()
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    count, reason = config.stash.get(SKIPPED, (0, ""))
+    if count:
+        terminalreporter.write_sep("=", f"ComfyUI: {count} tests skipped, {reason}", yellow=True)
+
+
+@pytest.fixture(scope="session")
+def checks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[bytes]]:
+    """The process that runs `inside.py`, started early so that it works while the server's tests run."""
+    base = tmp_path_factory.mktemp("inside")
+    output = base / "results.json"
+    command = [str(comfyui_python()), str(HERE / "inside.py"), str(comfyui_dir()), str(install(base)), str(output)]
+    with (base / "log.txt").open("wb") as log:
+        process = subprocess.Popen(command, cwd=base, stdout=log, stderr=subprocess.STDOUT, env=environment())
+    process.output, process.log = output, base / "log.txt"  # type: ignore[attr-defined]
+    yield process
+    process.kill()
+
+
+@pytest.fixture(scope="session")
+def inside(checks: Any) -> dict[str, Any]:
+    """What `inside.py` found."""
+    checks.wait(600)
+    if not checks.output.is_file():
+        pytest.fail(checks.log.read_text(encoding="utf-8", errors="replace")[-4000:])
+    return json.loads(checks.output.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, checks: Any) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("comfyui"))
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.stop()

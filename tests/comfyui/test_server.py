@@ -1,0 +1,227 @@
+"""A real server: what the nodes look like to it, what runs, what arrives, what the pictures hold."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import Any
+
+import pytest
+from comfyui.server import ROOT, Result, Server
+from comfyui.workflow import to_prompt
+from PIL import Image
+
+DEMO = "demo: simple shapes"
+PROMPT = "a red circle on a white background"
+
+# Saved graphs hold widget values by position: these lists may only grow at their ends.
+WIDGETS = {
+    "ZImageTransformerLoader": ["file", "variant", "dtype"],
+    "ZImageTextEncoderLoader": ["file"],
+    "ZImageVAELoader": ["file"],
+    "ZImageLatentSize": ["size", "batch_size"],
+    "ZImageSampler": ["seed", "mode", "solver", "strength", "shift"],
+}
+SLOTS = {"ZImageSampler": ["model", "positive", "latent", "negative"]}
+MODES = {
+    "auto": {"steps": 0, "cfg": 0.0},
+    "Turbo": {"steps": 8, "cfg": 1.0},
+    "Base": {"steps": 30, "cfg": 5.0, "cfg_normalization": False, "cfg_truncation": 1.0},
+}
+TITLES = {
+    "ZImageTransformerLoader": ("Load Z-Image Model", ["MODEL"]),
+    "ZImageTextEncoderLoader": ("Load Z-Image Text Encoder", ["CLIP"]),
+    "ZImageVAELoader": ("Load Z-Image VAE", ["VAE"]),
+    "ZImageLatentSize": ("Z-Image Empty Latent", ["LATENT", "INT", "INT"]),
+    "ZImageSampler": ("Z-Image Sampler", ["LATENT"]),
+}
+
+
+def demo_prompt(text: str = PROMPT, variant: str = "Turbo", batch: int = 1, **sampler: Any) -> dict[str, Any]:
+    """The demo graph in API form; `sampler` overrides the sampler's inputs, `mode` together with its widgets."""
+    mode = sampler.pop("mode", {"mode": "auto", "mode.steps": 0, "mode.cfg": 0.0})
+    sources = {"model": ["model", 0], "positive": ["text", 0], "latent": ["size", 0]}
+    settings = sources | {"seed": 1, **mode, "solver": "euler", "strength": 1.0, "shift": 0.0, **sampler}
+    return {
+        "model": node("ZImageTransformerLoader", file=f"{DEMO} ({variant})", variant="auto", dtype="auto"),
+        "clip": node("ZImageTextEncoderLoader", file=DEMO),
+        "vae": node("ZImageVAELoader", file=DEMO),
+        "text": node("CLIPTextEncode", clip=["clip", 0], text=text),
+        "empty": node("CLIPTextEncode", clip=["clip", 0], text=""),
+        "size": node("ZImageLatentSize", **{"size": "demo", "size.aspect": "1:1 - 128x128", "batch_size": batch}),
+        "sampler": node("ZImageSampler", **settings),
+        "decode": node("VAEDecode", samples=["sampler", 0], vae=["vae", 0]),
+        "save": node("SaveImage", images=["decode", 0], filename_prefix="test"),
+    }
+
+
+def node(class_type: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": class_type, "inputs": inputs}
+
+
+def succeed(result: Result) -> Result:
+    assert result.status == "success", result.error
+    return result
+
+
+def widgets(info: dict[str, Any]) -> list[str]:
+    return [name for part in info["input_order"].values() for name in part if name not in SLOTS.get(info["name"], [])]
+
+
+@pytest.mark.parametrize("node_id", WIDGETS)
+def test_widgets_stay_where_they_are(server: Server, node_id: str) -> None:
+    info = server.node(node_id)
+    assert widgets(info)[: len(WIDGETS[node_id])] == WIDGETS[node_id]
+    assert (info["display_name"], info["output"]) == TITLES[node_id]
+    assert info["category"] == "Z-Image"
+    documented = [*info["input"]["required"].values(), *info["input"].get("optional", {}).values()]
+    assert all(len(entry) > 1 and entry[1].get("tooltip") for entry in documented)
+
+
+def test_modes_stay_as_they_are(server: Server) -> None:
+    options = server.node("ZImageSampler")["input"]["required"]["mode"][1]["options"]
+    found = {o["key"]: {name: entry[1]["default"] for name, entry in o["inputs"]["required"].items()} for o in options}
+    assert found == MODES
+    assert list(found) == list(MODES)
+    assert all(list(found[key]) == list(MODES[key]) for key in MODES)
+    solvers = server.node("ZImageSampler")["input"]["required"]["solver"][1]["options"]
+    assert solvers[0] == "euler"
+    assert set(solvers) == set(server.node("KSampler")["input"]["required"]["sampler_name"][0])
+
+
+def test_every_node_has_its_page(server: Server) -> None:
+    for node_id in WIDGETS:
+        page = server.get_bytes(f"/extensions/{server.pack.name}/docs/{node_id}.md").decode()
+        assert len(page) > 200
+
+
+def test_demo_is_the_default_without_files(server: Server) -> None:
+    file = server.node("ZImageTransformerLoader")["input"]["required"]["file"]
+    assert file[1]["options"] == [f"{DEMO} (Turbo)", f"{DEMO} (Base)"]
+    assert file[1]["default"] == f"{DEMO} (Turbo)"
+    sizes = server.node("ZImageLatentSize")["input"]["required"]["size"][1]["options"]
+    assert [o["key"] for o in sizes] == ["demo", "1024 px", "1280 px", "1536 px", "720 px", "custom"]
+
+
+def test_recognised_files_come_first(server: Server) -> None:
+    folder = server.base / "models" / "diffusion_models"
+    weights = server.pack / "zimage_core" / "demo"
+    try:
+        (folder / "a_text.safetensors").write_text("not a model", encoding="utf-8")
+        shutil.copy(weights / "demo_vae.safetensors", folder / "b_vae.safetensors")
+        shutil.copy(weights / "demo_base.safetensors", folder / "z_image_mine.safetensors")
+        file = server.node("ZImageTransformerLoader")["input"]["required"]["file"][1]
+        size = server.node("ZImageLatentSize")["input"]["required"]["size"][1]["options"][0]["key"]
+    finally:
+        for path in folder.iterdir():
+            path.unlink()
+    names = ["z_image_mine.safetensors", "a_text.safetensors", "b_vae.safetensors"]
+    assert file["options"] == [*names, f"{DEMO} (Turbo)", f"{DEMO} (Base)"]
+    assert file["default"] == "z_image_mine.safetensors"
+    assert size == "1024 px"
+
+
+@pytest.fixture(scope="module")
+def demo_run(server: Server) -> Result:
+    """The shipped workflow, as it is."""
+    graph = json.loads((ROOT / "workflows" / "zimage_demo.json").read_text(encoding="utf-8"))
+    assert graph["version"] == 0.4
+    ours = [n for n in graph["nodes"] if n["type"].startswith("ZImage")]
+    assert {n["properties"]["cnr_id"] for n in ours} == {"zimage-nodes"}
+    prompt = to_prompt(graph, server.get("/object_info"))
+    return succeed(server.run(prompt))
+
+
+def test_demo_workflow_runs_with_previews(demo_run: Result) -> None:
+    sampler = next(iter(demo_run.texts))
+    assert demo_run.progress(sampler) == [(i, 8) for i in range(1, 9)]
+    assert len(demo_run.previews) == 8
+    assert all(b"\xff\xd8\xff" in preview for preview in demo_run.previews)  # JPEG
+    assert demo_run.texts[sampler] == demo_run.outputs[sampler]["text"][0]
+    assert "8 steps" in demo_run.texts[sampler]
+
+
+def test_demo_workflow_draws_a_red_circle(server: Server, demo_run: Result) -> None:
+    saved = next(name for name, output in demo_run.outputs.items() if "images" in output)
+    picture = Image.open(server.image(demo_run, saved)).convert("RGB")
+    assert picture.size == (128, 128)
+    pixels = [picture.getpixel((x, y)) for x in range(128) for y in range(128)]
+    red = sum(r > 150 and g < 110 and b < 110 for r, g, b in pixels) / len(pixels)
+    white = sum(min(p) > 215 for p in pixels) / len(pixels)
+    assert 0.03 < red < 0.7, f"{red:.0%} red"
+    assert white > 0.25, f"{white:.0%} white"
+    corners = [picture.getpixel((x, y)) for x in (2, 125) for y in (2, 125)]
+    assert sum(min(corner) > 215 for corner in corners) >= 3
+
+
+def test_png_holds_the_settings(server: Server) -> None:
+    result = succeed(server.run(demo_prompt(negative=["empty", 0], seed=3)))
+    settings = json.loads(Image.open(server.image(result, "save")).text["zimage"])
+    expected = {
+        "width": 128, "height": 128, "count": 1, "steps": 8, "cfg": 1.0, "guidance": 0.0, "shift": 3.0,
+        "shift_source": "from the model", "seed": 3, "solver": "euler", "forwards": 8, "strength": 1.0,
+        "variant": "turbo", "variant_source": "metadata", "mode": "auto",
+    }  # fmt: skip
+    assert expected.items() <= settings.items()
+    assert settings["notes"] == ["the negative prompt has no effect at cfg 1 and is not evaluated"]
+    assert "not evaluated" in result.texts["sampler"]
+    assert "Z-Image Sampler: Turbo" in server.log_text()
+
+
+def test_base_with_guidance(server: Server) -> None:
+    mode = {
+        "mode": "Base",
+        "mode.steps": 4,
+        "mode.cfg": 4.0,
+        "mode.cfg_normalization": True,
+        "mode.cfg_truncation": 0.9,
+    }
+    result = succeed(server.run(demo_prompt(variant="Base", negative=["empty", 0], mode=mode, batch=2)))
+    assert "cfg 4 (guidance 3)" in result.texts["sampler"]
+    assert len(result.outputs["save"]["images"]) == 2
+
+
+def test_hosts_nodes_take_our_parts(server: Server) -> None:
+    prompt = demo_prompt()
+    prompt["sampler"] = node(
+        "KSampler", model=["shifted", 0], positive=["text", 0], negative=["empty", 0], latent_image=["size", 0],
+        seed=1, steps=4, cfg=1.0, sampler_name="res_multistep", scheduler="simple", denoise=1.0,
+    )  # fmt: skip
+    prompt["shifted"] = node("ModelSamplingAuraFlow", model=["model", 0], shift=3.0)
+    result = succeed(server.run(prompt))
+    assert len(result.previews) == 4
+    assert Image.open(server.image(result, "save")).size == (128, 128)
+
+
+def test_shift_from_the_graph(server: Server) -> None:
+    prompt = demo_prompt(model=["shifted", 0])
+    prompt["shifted"] = node("ModelSamplingAuraFlow", model=["model", 0], shift=2.0)
+    assert "shift 2 (from the graph)" in succeed(server.run(prompt)).texts["sampler"]
+
+
+def test_interrupt(server: Server) -> None:
+    mode = {"mode": "Turbo", "mode.steps": 500, "mode.cfg": 1.0}
+    result = server.run(demo_prompt(mode=mode), interrupt_after=3)
+    assert result.status == "interrupted"
+    assert len(result.progress("sampler")) < 30
+
+
+def test_bad_inputs_get_one_sentence(server: Server) -> None:
+    no_negative = server.run(demo_prompt(variant="Base"))
+    assert no_negative.status == "error"
+    assert "connect a second CLIP Text Encode" in no_negative.error["exception_message"]
+    sized = demo_prompt()
+    sized["size"]["inputs"] = {"size": "custom", "size.width": 1000, "size.height": 1024, "batch_size": 1}
+    result = server.run(sized)
+    assert result.status == "error"
+    assert "multiples of 16" in result.error["exception_message"]
+    gone = demo_prompt()
+    gone["model"]["inputs"]["file"] = "gone.safetensors"
+    assert server.run(gone).status == "refused"
+
+
+def test_unchanged_graph_is_not_drawn_again(server: Server) -> None:
+    prompt = demo_prompt(seed=11)
+    assert "sampler" in succeed(server.run(prompt)).executed
+    again = succeed(server.run(prompt))
+    assert "sampler" not in again.executed
