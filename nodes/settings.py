@@ -44,9 +44,9 @@ class Run:
     notes: tuple[str, ...]
 
     def summary(self, forwards: int) -> list[str]:
-        """Short lines, as wide as a node: who draws, how it is guided, how it is stepped, then each note.
+        """Two lines of facts, as many as a node shows at once, then each note.
 
-        They read as sentences, since some browsers' nodes run lines together.
+        They read as sentences, since the browser's newer nodes run lines together.
         """
         cfg = self.guidance.cfg
         guided = [f"{self.steps} steps", f"cfg {cfg:g} (guidance {cfg - 1:g})"]
@@ -57,7 +57,7 @@ class Run:
         stepped = [f"{self.shift}", self.solver, f"{forwards} forwards"]
         if self.strength < 1:
             stepped.insert(0, f"strength {self.strength:g}")
-        facts = [f"{self.variant},", f"{', '.join(guided)},", f"{', '.join(stepped)}."]
+        facts = [f"{', '.join([str(self.variant), *guided])},", f"{', '.join(stepped)}."]
         return facts + [f"{note[0].upper()}{note[1:]}." for note in self.notes]
 
     def record(self, width: int, height: int, count: int, forwards: int) -> dict[str, Any]:

@@ -122,8 +122,7 @@ def test_evaluations(found: dict[str, Any]) -> None:
 
 def test_texts(found: dict[str, str]) -> None:
     assert found["auto turbo"].splitlines() == [
-        "Turbo (from its metadata),",
-        "8 steps, cfg 1 (guidance 0),",
+        "Turbo (from its metadata), 8 steps, cfg 1 (guidance 0),",
         "shift 3 (from the model), euler, 8 forwards.",
     ]
     assert "cfg 5 (guidance 4)" in found["auto base"] and "shift 6 (from the model)" in found["auto base"]
