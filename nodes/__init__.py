@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .host import report
 from .latent import LatentSize
 from .loaders import TextEncoderLoader, TransformerLoader, VAELoader
 from .sampler import Sampler
@@ -12,6 +13,9 @@ NODES: list[type[io.ComfyNode]] = [TransformerLoader, TextEncoderLoader, VAELoad
 
 
 class ZImageExtension(ComfyExtension):
+    async def on_load(self) -> None:
+        report.register()
+
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES
 

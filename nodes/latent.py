@@ -50,8 +50,10 @@ def _options() -> list[io.DynamicCombo.Option]:
     return [*(_class(key, group) for key, group in classes.items()), _custom()]
 
 
-def resolve(size: Mapping[str, Any]) -> tuple[int, int]:
+def resolve(size: Mapping[str, Any] | None) -> tuple[int, int]:
     """Width and height behind the dynamic combo's value; ValueError for a size that cannot be drawn."""
+    if size is None or "size" not in size:
+        raise ValueError(f"size must be one of {', '.join([*CLASSES, *DEMO, CUSTOM])}")
     if size["size"] == CUSTOM:
         check_size(size["width"], size["height"])
         return size["width"], size["height"]
@@ -83,6 +85,6 @@ class LatentSize(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, size: dict[str, Any], batch_size: int = 1) -> io.NodeOutput:
+    def execute(cls, size: dict[str, Any] | None = None, batch_size: int = 1) -> io.NodeOutput:
         width, height = resolve(size)
         return io.NodeOutput(empty_latent(width, height, batch_size), width, height)

@@ -47,7 +47,7 @@ class TransformerLoader(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, **_: str) -> str:
+    def fingerprint_inputs(cls, file: str = "", **_: str) -> str:
         return files.stamp("transformer", file)
 
     @classmethod
@@ -69,7 +69,7 @@ class TextEncoderLoader(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str) -> str:
+    def fingerprint_inputs(cls, file: str = "") -> str:
         return files.stamp("text_encoder", file)
 
     @classmethod
@@ -91,7 +91,7 @@ class VAELoader(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str) -> str:
+    def fingerprint_inputs(cls, file: str = "") -> str:
         return files.stamp("vae", file)
 
     @classmethod

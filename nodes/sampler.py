@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from .host.sampling import MAX_SEED, SOLVERS, sample
+from .host.sampling import MAX_SEED, sample, solvers
 
 STEPS_TIP = "More steps, finer pictures: 8 for Turbo, 28 to 50 for Base."
 CFG_TIP = "How strongly to follow the prompt: the official guidance + 1. At 1, one forward a step and no negative."
@@ -70,11 +70,12 @@ class Sampler(io.ComfyNode):
                     min=0,
                     max=MAX_SEED,
                     control_after_generate=True,
-                    tooltip="The same seed draws the same picture. Picture i of a batch is that of seed + i.",
+                    tooltip="The same seed draws the same picture. Picture i of a batch is that of seed + i "
+                    "(not with solvers that draw noise as they go: ancestral, sde).",
                 ),
                 _mode(),
                 io.Combo.Input(
-                    "solver", options=SOLVERS, default="euler", tooltip="How to step. euler is the official one."
+                    "solver", options=solvers(), default="euler", tooltip="How to step. euler is the official one."
                 ),
                 io.Float.Input(
                     "strength",
@@ -95,13 +96,14 @@ class Sampler(io.ComfyNode):
                 ),
             ],
             outputs=[io.Latent.Output()],
-            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
             has_intermediate_output=True,
         )
 
     @classmethod
-    def execute(cls, model: Any, positive: Any, latent: Any, seed: int, mode: dict[str, Any], solver: str = "euler",
-                strength: float = 1.0, shift: float = 0.0, negative: Any = None) -> io.NodeOutput:  # fmt: skip
+    def execute(cls, model: Any, positive: Any, latent: Any, seed: int, mode: dict[str, Any] | None = None,
+                solver: str = "euler", strength: float = 1.0, shift: float = 0.0,
+                negative: Any = None) -> io.NodeOutput:  # fmt: skip
         samples, text = sample(
             model, positive, negative, latent, seed=seed, mode=mode, solver=solver, strength=strength, shift=shift,
             hidden=cls.hidden,

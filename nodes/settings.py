@@ -8,6 +8,8 @@ from typing import Any
 
 from ..zimage_core.variants import VariantGuess, notes
 
+MODES = ("auto", "Turbo", "Base")
+
 
 @dataclass(frozen=True)
 class Guidance:
@@ -73,7 +75,7 @@ class Run:
 
 
 def resolve(
-    mode: Mapping[str, Any], variant: VariantGuess, shift: Shift, *, seed: int, solver: str, strength: float,
+    mode: Mapping[str, Any] | None, variant: VariantGuess, shift: Shift, *, seed: int, solver: str, strength: float,
     has_negative: bool, always_both: bool = False,
 ) -> Run:  # fmt: skip
     """`mode` is the dynamic combo's value: its key under "mode", and its widgets.
@@ -81,9 +83,11 @@ def resolve(
     `always_both` says that another node has the negative prediction made at cfg 1 too.
     Raises ValueError for what cannot be run; what is unusual for the variant is run as set, and noted.
     """
-    steps = mode["steps"] or variant.variant.steps
+    if mode is None or "mode" not in mode:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}; its own settings are mode.steps, mode.cfg, ...")
+    steps = mode.get("steps", 0) or variant.variant.steps
     guidance = Guidance(
-        cfg=float(mode["cfg"]) or variant.variant.cfg,
+        cfg=float(mode.get("cfg", 0.0)) or variant.variant.cfg,
         normalization=float(mode.get("cfg_normalization", False)),
         truncation=float(mode.get("cfg_truncation", 1.0)),
     )

@@ -328,41 +328,35 @@ class S3DiT(nn.Module):
         self, lengths: Sequence[int], h: int, w: int, device: torch.device,
         scale: tuple[float, float] = (1.0, 1.0), shift: tuple[float, float] = (0.0, 0.0),
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """RoPE tables of image tokens `[B, N, d/2, 2]` and caption tokens `[B, L, d/2, 2]`.
+        """RoPE tables of image tokens `[B, N, d/2, 2]` and caption tokens `[B, L, d/2, 2]`: cosine and sine, float32.
 
         A caption of `length` tokens (learned pads counted) sits at (1, 0, 0) to (length, 0, 0), the image behind it
         at (length + 1, row, column), and the image's own pads at the origin. `scale` and `shift` move rows and columns.
         """
-        size = self.config.patch_size
-        image = image_positions(lengths, h // size, w // size, scale, shift)
-        caption = torch.zeros(len(lengths), max(lengths), 3)
-        caption[..., 0] = torch.arange(1, max(lengths) + 1)
-        return self.rope_table(image).to(device), self.rope_table(caption).to(device)
+        rows, columns = h // self.config.patch_size, w // self.config.patch_size
+        longest = max(lengths)
+        # Angles for the few distinct positions of each axis; the grid only repeats them.
+        time = self.axis_rope(0, torch.arange(longest + 2)).to(device)
+        row = self.axis_rope(1, torch.arange(rows) * scale[0] + shift[0]).to(device)
+        column = self.axis_rope(2, torch.arange(columns) * scale[1] + shift[1]).to(device)
+        first = [self.axis_rope(axis, torch.zeros(1)).to(device) for axis in (1, 2)]
+        grid = torch.cat((row[:, None].expand(-1, columns, -1, -1), column.expand(rows, -1, -1, -1)), dim=2).flatten(
+            0, 1
+        )
+        pads = torch.cat((time[:1], *first), dim=1).expand(-len(grid) % SEQUENCE_MULTIPLE, -1, -1)
+        images = [
+            torch.cat((torch.cat((time[length + 1].expand(len(grid), -1, -1), grid), dim=1), pads))
+            for length in lengths
+        ]
+        words = torch.cat((time[1 : longest + 1], *(t.expand(longest, -1, -1) for t in first)), dim=1)
+        return torch.stack(images), words.expand(len(lengths), -1, -1, -1)
 
-    def rope_table(self, positions: Tensor) -> Tensor:
-        """Positions `[..., 3]` -> cosine and sine `[..., d/2, 2]`, float32 (angles in float64, as the reference)."""
-        angles = []
-        for axis, dim in enumerate(self.config.axes_dims):
-            exponents = torch.arange(0, dim, 2, dtype=torch.float64) / dim
-            angles.append(positions[..., axis, None].double() * self.config.rope_theta**-exponents)
-        table = torch.cat(angles, dim=-1)
-        return torch.stack((table.cos(), table.sin()), dim=-1).float()
-
-
-def image_positions(
-    lengths: Sequence[int],
-    rows: int,
-    columns: int,
-    scale: tuple[float, float] = (1.0, 1.0),
-    shift: tuple[float, float] = (0.0, 0.0),
-) -> Tensor:
-    """Positions `[B, N, 3]` of image tokens in row-major order behind captions of these lengths, pads included."""
-    n = rows * columns
-    positions = torch.zeros(len(lengths), n + -n % SEQUENCE_MULTIPLE, 3)
-    positions[:, :n, 0] = torch.tensor(lengths).unsqueeze(1) + 1
-    positions[:, :n, 1] = torch.arange(rows).repeat_interleave(columns) * scale[0] + shift[0]
-    positions[:, :n, 2] = torch.arange(columns).repeat(rows) * scale[1] + shift[1]
-    return positions
+    def axis_rope(self, axis: int, positions: Tensor) -> Tensor:
+        """Positions `[n]` on one axis -> cosine and sine `[n, d_axis/2, 2]`; angles in float64, as the reference."""
+        dim = self.config.axes_dims[axis]
+        frequencies = self.config.rope_theta ** -(torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+        angles = positions.double()[:, None] * frequencies
+        return torch.stack((angles.cos(), angles.sin()), dim=-1).float()
 
 
 def attendable(lengths: Sequence[int], n_image: int, device: torch.device) -> Tensor | None:

@@ -30,6 +30,7 @@ DEMO = {
 }
 
 REAL_ENCODER = {"hidden_size": 2560, "num_hidden_layers": 36}
+OTHER_QWEN3 = {1024: "0.6B", 2048: "1.7B", 4096: "8B", 5120: "14B and 32B"}
 # The places of a list: Z-Image files that load, those whose format comes with a later version, everything else.
 _LOADABLE, _KNOWN, _OTHER = range(3)
 
@@ -74,7 +75,8 @@ def stamp(kind: str, choice: str) -> str:
 def _rank_of(kind: str, name: str) -> int:
     try:
         path = Path(folder_paths.get_full_path(FOLDERS[kind], name) or "")
-        status = path.stat()
+        # What a shard is depends on its siblings and their index, which may arrive later.
+        status = (path.parent if SHARD.search(name) else path).stat()
         return _rank(kind, path, status.st_mtime_ns, status.st_size)
     except OSError:
         return _OTHER
@@ -105,5 +107,5 @@ def _may_be(kind: str, path: Path) -> bool:
 
 
 def _is_z_image(info: CheckpointInfo) -> bool:
-    """A text encoder must be Qwen3-4B: the other Qwen3 sizes have the same keys."""
-    return info.kind != "text_encoder" or all(info.config[key] == value for key, value in REAL_ENCODER.items())
+    """The other published sizes of Qwen3 have the same keys, and are no text encoder of Z-Image."""
+    return info.kind != "text_encoder" or info.config["hidden_size"] not in OTHER_QWEN3

@@ -25,20 +25,24 @@ from .report import report
 
 log = logging.getLogger(__name__)
 
-# Euler is what the official pipeline does.
-SOLVERS = ["euler", *(name for name in comfy.samplers.SAMPLER_NAMES if name != "euler")]
 MAX_SEED = 2**64 - 1
 
 
+def solvers() -> list[str]:
+    """The host's list, other packs' additions too. Euler comes first: it is what the official pipeline does."""
+    return ["euler", *(name for name in comfy.samplers.KSampler.SAMPLERS if name != "euler")]
+
+
 def sample(
-    model: Any, positive: Any, negative: Any | None, latent: Mapping[str, Any], *, seed: int, mode: Mapping[str, Any],
-    solver: str, strength: float, shift: float, hidden: Any,
+    model: Any, positive: Any, negative: Any | None, latent: Mapping[str, Any], *, seed: int,
+    mode: Mapping[str, Any] | None, solver: str, strength: float, shift: float, hidden: Any,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Run the sampler node: the new latent, and the words for the node. What was resolved also goes to log and PNG."""
     run = resolve(
         mode, variant_of(model), shift_of(model, shift), seed=seed, solver=solver, strength=strength,
         has_negative=negative is not None, always_both=model.model_options.get("disable_cfg1_optimization", False),
     )  # fmt: skip
+    _check_fit(model, positive, negative, latent["samples"])
     samples, forwards = integrate(_with_shift(model, run.shift), positive, negative, latent, run)
     out = {k: v for k, v in latent.items() if k not in ("downscale_ratio_spacial", "downscale_ratio_temporal")}
     height, width = (side * 8 for side in samples.shape[-2:])
@@ -72,6 +76,21 @@ def shift_of(model: Any, widget: float) -> Shift:
     # Other nodes' samplings have a `shift` too, which means something else.
     known = isinstance(sampling, comfy.model_sampling.ModelSamplingDiscreteFlow)
     return Shift(float(sampling.shift) if known else None, source)
+
+
+def _check_fit(model: Any, positive: Any, negative: Any | None, samples: Tensor) -> None:
+    """Parts of different models meet here first; each mismatch would end deep inside the model."""
+    width = model.model.model_config.unet_config["cap_feat_dim"]
+    for features, *_ in [*positive, *(negative or [])]:
+        if features.shape[-1] != width:
+            raise ValueError(
+                f"the prompt's features are {features.shape[-1]} wide and this model takes {width}: load the text "
+                f"encoder that goes with it (Qwen3-4B for the real models, the demo's for the demo)"
+            )
+    if samples.ndim != 4 or (samples.shape[1] != 16 and samples.any()):
+        raise ValueError(
+            f"the latent of shape {tuple(samples.shape)} is of another family: encode the picture with the Flux VAE"
+        )
 
 
 def integrate(

@@ -54,7 +54,12 @@ def load_text_encoder(path: str, disable_dynamic: bool = False) -> comfy.sd.CLIP
         disable_dynamic=disable_dynamic,
     )
     clip.patcher.cached_patcher_init = (load_text_encoder_patcher, (path,))
-    log.info("loaded %s: Qwen3 of %d layers, width %d", info.path.name, *map(info.config.get, _SIZES[3:0:-2]))
+    log.info(
+        "loaded %s: Qwen3 of %d layers, width %d",
+        info.path.name,
+        info.config["num_hidden_layers"],
+        info.config["hidden_size"],
+    )
     return clip
 
 

@@ -95,7 +95,7 @@ def empty(batch: int = 1, h: int = 16, w: int = 16) -> dict[str, Any]:
     return {"samples": torch.zeros(batch, 16, h, w)}
 
 
-HIDDEN = SimpleNamespace(unique_id=None, extra_pnginfo=None)
+HIDDEN = SimpleNamespace(unique_id=None, prompt=None, extra_pnginfo=None)
 
 
 def run(model: Any, positive: Any, negative: Any = None, latent: Any = None, mode: Any = None, **options: Any) -> Any:

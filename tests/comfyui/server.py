@@ -152,9 +152,9 @@ class Server:
         stream = WebSocket(self.port, f"/ws?clientId={client}")
         stream.send(json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}}))
         start = time.monotonic()
-        answer = self.post(
-            "/prompt", {"prompt": prompt, "client_id": client, "extra_data": {"extra_pnginfo": {}, **extra}}
-        )
+        # As a script does, with no `extra_data` unless a test has some.
+        request = {"prompt": prompt, "client_id": client} | ({"extra_data": extra} if extra else {})
+        answer = self.post("/prompt", request)
         if "prompt_id" not in answer:
             stream.close()
             return Result("refused", answer, {}, [], [], {}, 0.0)

@@ -7,9 +7,11 @@ import shutil
 from typing import Any
 
 import pytest
+import torch
 from comfyui.server import ROOT, Result, Server
 from comfyui.workflow import to_prompt
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 DEMO = "demo: simple shapes"
 PROMPT = "a red circle on a white background"
@@ -225,3 +227,52 @@ def test_unchanged_graph_is_not_drawn_again(server: Server) -> None:
     assert "sampler" in succeed(server.run(prompt)).executed
     again = succeed(server.run(prompt))
     assert "sampler" not in again.executed
+
+
+def test_png_holds_the_settings_of_a_latent_that_was_kept(server: Server) -> None:
+    prompt = demo_prompt(seed=12)
+    succeed(server.run(prompt))
+    prompt["save"]["inputs"]["filename_prefix"] = "again"
+    result = succeed(server.run(prompt, extra_pnginfo={"workflow": {"nodes": []}}))
+    assert "sampler" not in result.executed
+    text = Image.open(server.image(result, "save")).text
+    assert json.loads(text["zimage"])["seed"] == 12
+    assert json.loads(text["workflow"]) == {"nodes": []}
+
+
+def twice_as_wide(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """A weight of a Qwen3 of hidden size 128, for one of 256."""
+    if name.endswith(("q_norm.weight", "k_norm.weight")):
+        return tensor
+    axis = 0 if name.endswith(("o_proj.weight", "down_proj.weight")) else -1
+    return torch.cat((tensor, tensor), dim=axis)
+
+
+def test_parts_of_different_models_get_one_sentence(server: Server) -> None:
+    """What a folder with a real model and no text encoder yet leads to, the other way round."""
+    encoder = server.base / "models" / "text_encoders" / "wide.safetensors"
+    tensors = load_file(str(ROOT / "zimage_core" / "demo" / "demo_text_encoder.safetensors"))
+    tokenizer = encoder.parent / "tokenizer"
+    try:
+        save_file({k: twice_as_wide(k, t) for k, t in tensors.items()}, str(encoder))
+        shutil.copytree(ROOT / "zimage_core" / "demo" / "tokenizer", tokenizer)
+        prompt = demo_prompt()
+        prompt["clip"]["inputs"]["file"] = encoder.name
+        result = server.run(prompt)
+    finally:
+        encoder.unlink()
+        shutil.rmtree(tokenizer, ignore_errors=True)
+    assert result.status == "error"
+    assert "features are 256 wide and this model takes 128" in result.error["exception_message"]
+
+
+@pytest.mark.parametrize(
+    "name, words", [("sampler", "mode must be one of auto, Turbo, Base"), ("size", "size must be one of")]
+)
+def test_an_unknown_mode_or_size_is_named(server: Server, name: str, words: str) -> None:
+    prompt = demo_prompt()
+    inputs = prompt[name]["inputs"]
+    key = "mode" if name == "sampler" else "size"
+    prompt[name]["inputs"] = {k: v for k, v in inputs.items() if not k.startswith(f"{key}.")} | {key: "1024"}
+    result = server.run(prompt)
+    assert result.status == "error" and words in result.error["exception_message"]

@@ -103,12 +103,14 @@ def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
     with path.open("rb") as file:
         start = file.read(9)
         size = int.from_bytes(start[:8], "little")
+        if len(start) < 9:
+            raise CheckpointError(f"{path.name} is empty or cut off, at {len(start)} bytes: download it again")
         if start[8:] != b"{" or size > MAX_HEADER:
             raise CheckpointError(f"{path.name} is {_what_starts_with(start)}: use a .safetensors file")
         text = b"{" + file.read(size - 1)
     try:
         entries = json.loads(text)
-        metadata = entries.pop("__metadata__", None) or {}
+        metadata = dict(entries.pop("__metadata__", None) or {})
         tensors = {name: TensorInfo(tuple(e["shape"]), e["dtype"], path) for name, e in entries.items()}
         end = 8 + size + max((e["data_offsets"][1] for e in entries.values()), default=0)
     except (ValueError, AttributeError, KeyError, TypeError, IndexError) as error:

@@ -30,7 +30,7 @@ def geometry(kind: str, shapes: Shapes, checkpoint: Checkpoint) -> Any:
     config = checkpoint.config if _is_of_kind(kind, checkpoint.config) else {}
     try:
         return {"transformer": _transformer, "text_encoder": _text_encoder, "vae": _vae}[kind](shapes, config)
-    except ValueError as error:
+    except (ValueError, ZeroDivisionError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{shapes.file} cannot be built: {error}") from error
