@@ -1,6 +1,6 @@
 """Measures the exported demo model on combinations it never saw, and draws a contact sheet.
 
-`python tools/demo/evaluate.py [--count N] [--folder DIR] [--sheet FILE.png] [--rows NAME ...]`
+`python tools/demo/evaluate.py [--count N] [--folder DIR] [--sheet FILE.png] [--variant base|turbo]`
 """
 
 from __future__ import annotations
@@ -101,16 +101,15 @@ def measure(demo: Demo, row: Row, scenes: list[world.Scene], chinese: bool) -> d
     return {k: float(np.mean([r[k] for r in results])) for k in HEADINGS if k in results[0]}
 
 
-def table(demo: Demo, rows: list[Row], count: int) -> list[str]:
-    lines = ["| | " + " | ".join(HEADINGS) + " | two things, all |", "|---" * (len(HEADINGS) + 2) + "|"]
+def print_table(demo: Demo, rows: list[Row], count: int) -> None:
+    print("| | " + " | ".join(HEADINGS) + " | two things, all |")
+    print("|---" * (len(HEADINGS) + 2) + "|")
     for row in rows:
         for language, chinese in (("English", False), ("Chinese", True)):
             single = measure(demo, row, held_out_scenes(count, pairs=False), chinese)
             pair = measure(demo, row, held_out_scenes(count // 2, pairs=True), chinese)
             cells = [f"{single[h]:.2f}" for h in HEADINGS] + [f"{pair['all']:.2f}"]
-            lines.append(f"| {row.name}, {language} | " + " | ".join(cells) + " |")
-            print(lines[-1], flush=True)
-    return lines
+            print(f"| {row.name}, {language} | " + " | ".join(cells) + " |", flush=True)
 
 
 SHEET = (
@@ -149,7 +148,7 @@ def main() -> None:
     if args.sheet:
         contact_sheet(demo, rows).save(args.sheet)
     if args.count:
-        print("\n".join(table(demo, rows, args.count)))
+        print_table(demo, rows, args.count)
     quality = vae_stage.measure(demo.vae)
     print("VAE:", {k: round(v, 3) for k, v in quality.items()})
 
