@@ -10,7 +10,10 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from oracles import ROOT
+
+from zimage_core.preview import preview
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +81,16 @@ def test_turbo_draws_what_it_is_told(turbo, judge, say):
 @pytest.mark.parametrize("say", [english, chinese])
 def test_base_draws_what_it_is_told(base, judge, say):
     check(shares(base, judge, say, 18, steps=20), background=0.94, colour=0.88, position=0.88, size=0.8, shape=0.6)
+
+
+def test_the_preview_shows_the_colours_of_the_picture(turbo):
+    """Hosts show Flux latents through a fixed projection to RGB; the demo's VAE was trained to suit it."""
+    (picture,) = turbo.generate("a red circle on a blue background", seed=1)
+    latents = turbo.vae.encode(torch.from_numpy(np.asarray(picture) / 255.0).permute(2, 0, 1)[None].float())
+    small = preview(latents)[0]
+    assert small.shape == (3, 16, 16)
+    middle, corner = small[:, 7:9, 7:9].mean((1, 2)), small[:, :2, :2].mean((1, 2))
+    assert middle[0] > corner[0] + 0.1 and corner[2] > middle[2] + 0.1
 
 
 @pytest.mark.parametrize("size", [(160, 96), (96, 160)])

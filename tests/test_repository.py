@@ -77,7 +77,7 @@ def executes():
                 yield pytest.param(node, id=f"{path.stem}:{node.lineno}")
 
 
-@pytest.mark.parametrize("function", executes())
+@pytest.mark.parametrize("function", list(executes()))
 def test_execute_is_at_most_ten_lines(function):
     assert function.end_lineno - function.body[0].lineno + 1 <= 10
 
