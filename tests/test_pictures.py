@@ -1,7 +1,8 @@
 """Pictures of the demo model, judged by their pixels: shares over fixed seeds, never a single picture.
 
 The judge is `tools/demo/judge.py`, which holds nothing learned. The limits lie below what was measured when the
-weights were made (`zimage_core/demo/README.md`), so that only a real loss fails here.
+weights were made (`zimage_core/demo/README.md`), so that only a real loss fails here. Shape is what these weights
+are weakest at, and the judge is strict: chance is one in six.
 """
 
 from __future__ import annotations
@@ -75,12 +76,12 @@ def check(measured: dict[str, float], **limits: float) -> None:
 
 @pytest.mark.parametrize("say", [english, chinese])
 def test_turbo_draws_what_it_is_told(turbo, judge, say):
-    check(shares(turbo, judge, say, 36), background=0.95, colour=0.9, position=0.9, size=0.8, shape=0.6)
+    check(shares(turbo, judge, say, 36), background=0.95, colour=0.9, position=0.9, size=0.9, shape=0.4)
 
 
 @pytest.mark.parametrize("say", [english, chinese])
 def test_base_draws_what_it_is_told(base, judge, say):
-    check(shares(base, judge, say, 18, steps=20), background=0.94, colour=0.88, position=0.88, size=0.8, shape=0.6)
+    check(shares(base, judge, say, 18, steps=20), background=0.94, colour=0.88, position=0.88, size=0.9, shape=0.3)
 
 
 def test_the_preview_shows_the_colours_of_the_picture(turbo):
