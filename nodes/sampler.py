@@ -6,7 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from .host.sampling import MAX_SEED, sample, solvers
+from ..zimage_core.sampling import MAX_SEED
+from .host.sampling import sample, solvers
 
 STEPS_TIP = "More steps, finer pictures: 8 for Turbo, 28 to 50 for Base."
 CFG_TIP = "How strongly to follow the prompt: the official guidance + 1. At 1, one forward a step and no negative."

@@ -19,7 +19,7 @@ from .checkpoint.load import load_transformer
 from .errors import CheckpointError
 from .guidance import cfg_from_guidance
 from .model import S3DiT
-from .sampling import SOLVERS, Step, forwards, sample
+from .sampling import MAX_SEED, SOLVERS, Step, forwards, sample, seeded_noise
 from .schedule import sigmas
 from .sizes import check_size
 from .text_encoder import TextEncoder, load_text_encoder
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_SEED = 2**64 - 1
 MAX_STEPS = 10_000
 MAX_COUNT = 1_000_000
 DEMO = Path(__file__).parent / "demo"
@@ -265,9 +264,8 @@ def _whole(name: str, value: int) -> int:
 
 
 def noise(seed: int, width: int, height: int) -> Tensor:
-    """The noise of one picture, `[1, 16, height / 8, width / 8]`: drawn on the CPU, so the same for every device."""
-    generator = torch.Generator("cpu").manual_seed(seed)
-    return torch.randn(1, 16, height // 8, width // 8, generator=generator)
+    """The noise of one picture, `[1, 16, height / 8, width / 8]`."""
+    return seeded_noise(seed, (1, 16, height // 8, width // 8))
 
 
 def to_pil(images: Tensor) -> list[Image]:

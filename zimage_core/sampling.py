@@ -18,6 +18,8 @@ from torch import Tensor
 
 from .guidance import combine, is_guided
 
+MAX_SEED = 2**64 - 1
+
 Velocity = Callable[[Tensor, float], Tensor]
 
 
@@ -87,6 +89,12 @@ def res_multistep(velocity: Velocity, x: Tensor, sigmas: Sequence[float]) -> Ite
 
 
 SOLVERS: dict[str, Solver] = {"euler": euler, "heun": heun, "res_multistep": res_multistep}
+
+
+def seeded_noise(seed: int, shape: Sequence[int]) -> Tensor:
+    """The noise of one picture: drawn on the CPU, so the same for every device; past the largest seed comes 0."""
+    generator = torch.Generator("cpu").manual_seed(seed % (MAX_SEED + 1))
+    return torch.randn(*shape, generator=generator)
 
 
 def forwards(solver: str, steps: int) -> int:

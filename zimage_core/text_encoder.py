@@ -136,12 +136,12 @@ def _places(encoder: Path) -> list[Path]:
     folder = encoder if encoder.is_dir() else encoder.parent
     near = [folder, folder / "tokenizer", folder.parent / "tokenizer"]
     # A file in ComfyUI/models/text_encoders, this pack in ComfyUI/custom_nodes, or a ComfyUI where people keep one.
-    roots = [*encoder.parents, *Path(__file__).absolute().parents[2:5]]
-    roots += [Path(value) for name in ("COMFYUI_DIR", "COMFYUI_PATH") if (value := os.environ.get(name))]
-    roots += [Path.cwd(), Path.cwd() / "ComfyUI", Path.home() / "ComfyUI", Path.home() / "comfy" / "ComfyUI"]
-    comfy = [root / "comfy" / "text_encoders" / "qwen25_tokenizer" for root in roots]
-    explicit = comfy[-6:]
-    return near + [place for place in comfy if place.is_dir() or place in explicit]
+    around = [*encoder.parents, *Path(__file__).absolute().parents[2:5]]
+    usual = [Path(value) for name in ("COMFYUI_DIR", "COMFYUI_PATH") if (value := os.environ.get(name))]
+    usual += [Path.cwd(), Path.cwd() / "ComfyUI", Path.home() / "ComfyUI", Path.home() / "comfy" / "ComfyUI"]
+    inside = Path("comfy", "text_encoders", "qwen25_tokenizer")
+    # Most folders around are no ComfyUI, and would only lengthen the list of what was searched.
+    return near + [r / inside for r in around if (r / inside).is_dir()] + [r / inside for r in usual]
 
 
 def _is_tokenizer(path: Path) -> bool:

@@ -17,9 +17,6 @@ from .checkpoint.load import as_dtype, has_bfloat16, load_module
 
 log = logging.getLogger(__name__)
 
-SCALING_FACTOR = 0.3611
-SHIFT_FACTOR = 0.1159
-
 
 class VAE:
     """The Flux autoencoder: 8 pixels a side and 16 channels to a latent."""
@@ -39,7 +36,8 @@ class VAE:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Latents in model space `[B, 16, h, w]` -> images `[B, 3, 8h, 8w]` in [0, 1], float32."""
-        z = latents.to(self.device, torch.float32) / SCALING_FACTOR + SHIFT_FACTOR
+        config = self.model.config
+        z = latents.to(self.device, torch.float32) / config.scaling_factor + config.shift_factor
         images = self.model.decode(z.to(self.dtype), return_dict=False)[0]
         return (images.float() / 2 + 0.5).clamp(0, 1)
 
@@ -48,7 +46,7 @@ class VAE:
         """Images `[B, 3, H, W]` in [0, 1] -> latents `[B, 16, H/8, W/8]` in model space, float32: the mean, no draw."""
         x = (images.to(self.device, torch.float32) * 2 - 1).to(self.dtype)
         z = self.model.encode(x, return_dict=False)[0].mode()
-        return (z.float() - SHIFT_FACTOR) * SCALING_FACTOR
+        return (z.float() - self.model.config.shift_factor) * self.model.config.scaling_factor
 
 
 def load_vae(path: str | Path, dtype: str | torch.dtype = "auto", device: str | torch.device = "cpu") -> VAE:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ...zimage_core.guidance import combine, is_guided, limit
+from ...zimage_core.sampling import seeded_noise
 from ...zimage_core.schedule import sigmas
 from ...zimage_core.variants import STATISTIC_KEY, VariantGuess, detect_variant
 from ..settings import Guidance, Run, Shift, resolve
@@ -24,8 +25,6 @@ from .model import ZImageConfig
 from .report import report
 
 log = logging.getLogger(__name__)
-
-MAX_SEED = 2**64 - 1
 
 
 def solvers() -> list[str]:
@@ -186,10 +185,7 @@ def _with_shift(model: Any, shift: Shift) -> Any:
 
 def _noise(image: Tensor, seed: int, indices: list[int] | None) -> Tensor:
     """Each picture's noise is that of its own seed, whatever the batch: picture i has seed + i."""
-    items = []
-    for i in indices or range(len(image)):
-        generator = torch.Generator("cpu").manual_seed((seed + i) % (MAX_SEED + 1))
-        items.append(torch.randn(1, *image.shape[1:], generator=generator))
+    items = [seeded_noise(seed + i, (1, *image.shape[1:])) for i in indices or range(len(image))]
     return torch.cat(items)
 
 

@@ -56,10 +56,12 @@ def load_transformer(
     if variant != "auto":
         info = with_variant(info, variant)
     device = torch.device(device)
-    statistic = overflow_statistic(info.checkpoint, info.sources)
-    compute = arithmetic_dtype(device, statistic) if dtype == "auto" else as_dtype(dtype)
+    if dtype == "auto":
+        compute = arithmetic_dtype(device, overflow_statistic(info.checkpoint, info.sources))
+        stored = storage_dtype(info, compute)
+    else:
+        compute = stored = as_dtype(dtype)
     model = S3DiT(info.config, ops=CastOps, device="meta", dtype=compute)
-    stored = storage_dtype(info, compute) if dtype == "auto" else compute
     fill(model, read_tensors(info, model.state_dict(), device, stored), info)
     model.info = info
     log.info("loaded %s: %s, %s, arithmetic in %s on %s", info.path.name, info.told, info.quantization, compute, device)

@@ -90,8 +90,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _text(text: str) -> str:
     """A shell may pass bytes that are no text, which Python keeps as lone surrogates."""
-    if not text.isprintable() and any("\ud800" <= c <= "\udfff" for c in text):
-        raise ValueError("the prompt holds bytes that are not UTF-8 text")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("the prompt holds bytes that are not UTF-8 text") from None
     return text
 
 
