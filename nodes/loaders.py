@@ -18,6 +18,14 @@ def _file_input(kind: str, tooltip: str) -> io.Combo.Input:
     return io.Combo.Input("file", options=options, default=default, tooltip=f"{tooltip} {DEMO_NOTE}")
 
 
+def _is_there(kind: str, file: str | None) -> bool | str:
+    """In place of the host's own check, which knows a file by its exact label only."""
+    try:
+        return file is None or bool(files.path_of(kind, file))
+    except ValueError as error:
+        return str(error)
+
+
 class TransformerLoader(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -25,10 +33,15 @@ class TransformerLoader(io.ComfyNode):
             node_id="ZImageTransformerLoader",
             display_name="Load Z-Image Model",
             category=CATEGORY,
-            description="Loads a Z-Image transformer, Turbo or Base, with its own shift.",
-            search_aliases=["z-image", "zimage", "unet", "diffusion model", "turbo"],
+            description="Loads a Z-Image transformer, Turbo or Base, with its own shift, from bf16, FP8 or GGUF.",
+            search_aliases=["z-image", "zimage", "unet", "diffusion model", "turbo", "gguf", "fp8", "diffusers"],
             inputs=[
-                _file_input("transformer", "A Z-Image transformer in models/diffusion_models."),
+                _file_input(
+                    "transformer",
+                    "A Z-Image transformer in models/diffusion_models: a file, the index of its shards or a diffusers "
+                    "folder, in bf16, FP8 or GGUF. What loads comes first. All-in-one checkpoints that hold one are "
+                    "listed with their folder in brackets.",
+                ),
                 io.Combo.Input(
                     "variant",
                     options=["auto", "turbo", "base"],
@@ -40,7 +53,8 @@ class TransformerLoader(io.ComfyNode):
                     options=["auto", "bfloat16", "float16", "float32"],
                     default="auto",
                     advanced=True,
-                    tooltip="The type the weights are kept in. auto lets ComfyUI choose for your hardware.",
+                    tooltip="The type the weights are kept in, or unpacked to if the file is FP8 or GGUF: those stay "
+                    "as they are in memory. auto lets ComfyUI choose for your hardware.",
                 ),
             ],
             outputs=[io.Model.Output()],
@@ -49,6 +63,10 @@ class TransformerLoader(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, file: str = "", **_: str) -> str:
         return files.stamp("transformer", file)
+
+    @classmethod
+    def validate_inputs(cls, file: str | None = None) -> bool | str:
+        return _is_there("transformer", file)
 
     @classmethod
     def execute(cls, file: str, variant: str = "auto", dtype: str = "auto") -> io.NodeOutput:
@@ -62,15 +80,25 @@ class TextEncoderLoader(io.ComfyNode):
             node_id="ZImageTextEncoderLoader",
             display_name="Load Z-Image Text Encoder",
             category=CATEGORY,
-            description="Loads the Qwen3 text encoder of Z-Image.",
-            search_aliases=["z-image", "zimage", "clip", "qwen", "qwen3"],
-            inputs=[_file_input("text_encoder", "Qwen3-4B in models/text_encoders (qwen_3_4b.safetensors).")],
+            description="Loads the Qwen3 text encoder of Z-Image: bf16, FP8 or GGUF.",
+            search_aliases=["z-image", "zimage", "clip", "qwen", "qwen3", "gguf", "fp8"],
+            inputs=[
+                _file_input(
+                    "text_encoder",
+                    "Qwen3-4B in models/text_encoders (qwen_3_4b.safetensors, or a GGUF of it), or a checkpoint or "
+                    "diffusers folder that holds it.",
+                )
+            ],
             outputs=[io.Clip.Output()],
         )
 
     @classmethod
     def fingerprint_inputs(cls, file: str = "") -> str:
         return files.stamp("text_encoder", file)
+
+    @classmethod
+    def validate_inputs(cls, file: str | None = None) -> bool | str:
+        return _is_there("text_encoder", file)
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
@@ -86,13 +114,22 @@ class VAELoader(io.ComfyNode):
             category=CATEGORY,
             description="Loads the VAE of Z-Image, which is that of Flux.",
             search_aliases=["z-image", "zimage", "vae", "ae"],
-            inputs=[_file_input("vae", "The Flux VAE in models/vae (ae.safetensors).")],
+            inputs=[
+                _file_input(
+                    "vae",
+                    "The Flux VAE in models/vae (ae.safetensors), or a checkpoint or diffusers folder that holds it.",
+                )
+            ],
             outputs=[io.Vae.Output()],
         )
 
     @classmethod
     def fingerprint_inputs(cls, file: str = "") -> str:
         return files.stamp("vae", file)
+
+    @classmethod
+    def validate_inputs(cls, file: str | None = None) -> bool | str:
+        return _is_there("vae", file)
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:

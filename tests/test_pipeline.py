@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import DATA, ROOT
+from safetensors.torch import load_file, save_file
 
 import zimage_core
 from zimage_core import CheckpointError, ZImagePipeline, demo_pipeline, sample, sigmas
@@ -161,6 +163,27 @@ def test_parts_of_different_models_are_refused(turbo, model):
 def test_a_folder_that_is_no_diffusers_folder():
     with pytest.raises(CheckpointError, match="no transformer"):
         ZImagePipeline.from_folder(DATA)
+
+
+def test_one_file_that_holds_all_three_parts(turbo, tmp_path):
+    """Under the prefixes of ComfyUI's all-in-one checkpoints; its tokenizer lies beside it."""
+    demo = ROOT / "zimage_core" / "demo"
+    prefixes = {
+        "demo_turbo": ("model.diffusion_model.", ""), "demo_vae": ("vae.", ""),
+        "demo_text_encoder": ("text_encoders.qwen3_4b.transformer.model.", "model."),
+    }  # fmt: skip
+    parts = {name: load_file(str(demo / f"{name}.safetensors")) for name in prefixes}
+    whole = {
+        prefixes[name][0] + k.removeprefix(prefixes[name][1]): t for name, p in parts.items() for k, t in p.items()
+    }
+    save_file(whole, str(tmp_path / "zimage_turbo_all.safetensors"))
+    save_file(parts["demo_turbo"], str(tmp_path / "alone.safetensors"))
+    shutil.copytree(demo / "tokenizer", tmp_path / "tokenizer")
+    pipeline = ZImagePipeline.from_folder(tmp_path / "zimage_turbo_all.safetensors", dtype="float32")
+    one, other = (p.generate(PROMPT, seed=3, width=128, height=128, steps=2)[0] for p in (pipeline, turbo))
+    assert np.abs(pixels(one) - pixels(other)).max() <= 1
+    with pytest.raises(CheckpointError, match=r"holds transformer and no text_encoder and no vae"):
+        ZImagePipeline.from_folder(tmp_path / "alone.safetensors")
 
 
 def test_an_unknown_demo():

@@ -22,10 +22,13 @@ LEAVES = {
     "attention.py": set(),
     "variants.py": set(),
     "model.py": {".attention"},
+    "checkpoint/ggml.py": set(),
+    "checkpoint/quantized.py": {"."},
+    "checkpoint/layouts.py": set(),
     "sampling.py": {".guidance"},
 }
 # Heavy or fragile packages that may only be imported inside the functions that use them.
-LAZY = {"transformers", "diffusers", "gguf", "PIL", "tokenizers"}
+LAZY = {"transformers", "diffusers", "gguf", "PIL", "tokenizers", "huggingface_hub", "filelock"}
 HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "server", "nodes", "latent_preview"}
 
 

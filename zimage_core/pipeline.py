@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .checkpoint.detect import inspect_checkpoint
 from .checkpoint.files import COMPONENT_FOLDERS
 from .checkpoint.load import load_transformer
 from .errors import CheckpointError
@@ -104,13 +105,22 @@ class ZImagePipeline:
 
     @classmethod
     def from_folder(cls, folder: str | Path, **options: Any) -> ZImagePipeline:
-        """Load a diffusers folder with `transformer`, `text_encoder` and `vae`; options as for `from_files`."""
+        """Load a diffusers folder with `transformer`, `text_encoder` and `vae`, or one file that holds all three.
+
+        Options are those of `from_files`.
+        """
         folder = Path(folder).expanduser()
+        if folder.is_file():
+            held = inspect_checkpoint(folder).parts
+            absent = [kind for kind in COMPONENT_FOLDERS if kind not in held]
+            if absent:
+                lack = f"holds {' and '.join(held)} and no {' and no '.join(absent)}"
+                raise CheckpointError(f"{folder.name} {lack}: give it as the {held[0]}, with the other parts")
+            return cls.from_files(folder, folder, folder, **options)
         if not folder.is_dir():
-            what = (
-                "a file: give it as the transformer, with a text encoder and a VAE" if folder.is_file() else "not there"
+            raise CheckpointError(
+                f"{folder} is not there; a model is a diffusers folder, or a file with all three parts"
             )
-            raise CheckpointError(f"{folder} is {what}; a model is a diffusers folder")
         missing = [name for name in COMPONENT_FOLDERS.values() if not (folder / name).is_dir()]
         if missing:
             raise CheckpointError(f"{folder} is not a diffusers folder: it has no {' and no '.join(missing)} in it")

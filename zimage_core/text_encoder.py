@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from .checkpoint.detect import CheckpointInfo, inspect_checkpoint
 from .checkpoint.files import read_json
-from .checkpoint.load import arithmetic_dtype, as_dtype, load_module, storage_dtype
+from .checkpoint.gguf_file import tokenizer_parts
+from .checkpoint.load import arithmetic_dtype, as_dtype, check, load_module
 from .errors import TokenizerError
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+_ADDED_TOKENS = (3, 4)  # GGUF's numbers for control tokens and for those that a user added
 
 
 class TextEncoder:
@@ -37,6 +39,10 @@ class TextEncoder:
         self.info = info
         self.dtype = dtype
         self.width: int = info.config["hidden_size"]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], max_tokens: int = MAX_TOKENS) -> list[Tensor]:
@@ -50,8 +56,7 @@ class TextEncoder:
         return [self._features(self.token_ids(prompt, max_tokens)) for prompt in prompts]
 
     def _features(self, ids: list[int]) -> Tensor:
-        table = self.model.embed_tokens
-        embedded = table(torch.tensor([ids], device=table.weight.device)).to(self.dtype)
+        embedded = self.model.embed_tokens(torch.tensor([ids], device=self.device)).to(self.dtype)
         return self.model(inputs_embeds=embedded, use_cache=False)[0][0]
 
     def token_ids(self, prompt: str, max_tokens: int = MAX_TOKENS) -> list[int]:
@@ -78,17 +83,19 @@ def load_text_encoder(
 ) -> TextEncoder:
     """Load a Qwen3 text encoder from a file, shards or a diffusers folder, without its last layer and norm.
 
-    `tokenizer` is a folder or a tokenizer.json; without it, the usual places are searched (`find_tokenizer`).
+    `tokenizer` is a folder or a tokenizer.json; without it, the usual places are searched (`find_tokenizer`), and a
+    GGUF file's own tokenizer serves where none lies beside it.
     Raises CheckpointError if the file is something else, TokenizerError if no tokenizer is found.
     """
     info = inspect_checkpoint(path, kind="text_encoder")
-    found = load_tokenizer(find_tokenizer(Path(path).expanduser(), tokenizer))
+    used = info.config["num_hidden_layers"] - 1
+    spare = (f"layers.{used}.", "norm.")
+    check(info, spare)  # before a tokenizer is looked for: what is wrong with the file matters more
+    found = _tokenizer_of(info, tokenizer)
     device = torch.device(device)
     # float16 overflows in Qwen3's massive activations, so without bfloat16 it is float32.
     compute = arithmetic_dtype(device) if dtype == "auto" else as_dtype(dtype)
-    used = info.config["num_hidden_layers"] - 1
-    stored = storage_dtype(info, compute) if dtype == "auto" else compute
-    model = load_module(lambda: _qwen3(info.config, used), info, device, stored, (f"layers.{used}.", "norm."))
+    model = load_module(lambda: _qwen3(info.config, used), info, device, compute, dtype == "auto", spare)
     _materialise_rope(model, device)
     log.info("loaded %s: %d layers, %s on %s", info.path.name, used, compute, device)
     return TextEncoder(model, found, info, compute)
@@ -105,6 +112,17 @@ def _qwen3(config: dict[str, Any], n_layers: int) -> nn.Module:
 def _materialise_rope(model: Any, device: torch.device) -> None:
     """The one thing in the model that no file holds: it was computed on the meta device, and is made again here."""
     model.rotary_emb = type(model.rotary_emb)(config=model.config).to(device)
+
+
+def _tokenizer_of(info: CheckpointInfo, given: str | Path | None) -> Any:
+    beside = any(_is_tokenizer(place) for place in _near(info.path))
+    inside = tokenizer_parts(dict(info.checkpoint.metadata)) if given is None and not beside else None
+    if inside is None or info.checkpoint.metadata.get("tokenizer.ggml.model") != "gpt2":
+        return load_tokenizer(find_tokenizer(info.path, given))
+    tokens, merges, types = inside
+    special = {token: i for i, (token, kind) in enumerate(zip(tokens, types)) if kind in _ADDED_TOKENS}
+    vocab = {token: i for i, token in enumerate(tokens) if token not in special}
+    return byte_level_bpe(vocab, [tuple(merge.split(" ")) for merge in merges], special)
 
 
 def find_tokenizer(encoder: Path, given: str | Path | None = None) -> Path:
@@ -131,17 +149,20 @@ def find_tokenizer(encoder: Path, given: str | Path | None = None) -> Path:
     )
 
 
+def _near(encoder: Path) -> list[Path]:
+    folder = encoder.absolute() if encoder.is_dir() else encoder.absolute().parent
+    return [folder, folder / "tokenizer", folder.parent / "tokenizer"]
+
+
 def _places(encoder: Path) -> list[Path]:
     encoder = encoder.absolute()
-    folder = encoder if encoder.is_dir() else encoder.parent
-    near = [folder, folder / "tokenizer", folder.parent / "tokenizer"]
     # A file in ComfyUI/models/text_encoders, this pack in ComfyUI/custom_nodes, or a ComfyUI where people keep one.
     around = [*encoder.parents, *Path(__file__).absolute().parents[2:5]]
     usual = [Path(value) for name in ("COMFYUI_DIR", "COMFYUI_PATH") if (value := os.environ.get(name))]
     usual += [Path.cwd(), Path.cwd() / "ComfyUI", Path.home() / "ComfyUI", Path.home() / "comfy" / "ComfyUI"]
     inside = Path("comfy", "text_encoders", "qwen25_tokenizer")
     # Most folders around are no ComfyUI, and would only lengthen the list of what was searched.
-    return near + [r / inside for r in around if (r / inside).is_dir()] + [r / inside for r in usual]
+    return _near(encoder) + [r / inside for r in around if (r / inside).is_dir()] + [r / inside for r in usual]
 
 
 def _is_tokenizer(path: Path) -> bool:

@@ -81,13 +81,13 @@ def _from_scheduler(config: Mapping[str, Any]) -> VariantGuess | None:
     return None
 
 
-def _from_metadata(metadata: Mapping[str, str]) -> VariantGuess | None:
-    own = metadata.get("zimage.variant", "").lower()
+def _from_metadata(metadata: Mapping[str, Any]) -> VariantGuess | None:
+    own = str(metadata.get("zimage.variant", "")).lower()
     if own in VARIANTS:
         return VariantGuess(own, "metadata", "from its metadata")
     for key in ("modelspec.architecture", "modelspec.title", "ss_base_model_version", "general.name"):
         # Only a word that says which: trainers write the bare family name for both.
-        name = _word_for_variant(metadata.get(key, ""))
+        name = _word_for_variant(str(metadata.get(key, "")))
         if name:
             return VariantGuess(name, "metadata", f"from its metadata: {key}")
     return None

@@ -13,13 +13,16 @@ import comfy.model_patcher
 import comfy.supported_models
 import comfy.utils
 import torch
+from comfy.ops import pick_operations
+from comfy.patcher_extension import CallbacksMP
 
 from ...zimage_core.checkpoint.detect import CheckpointInfo, inspect_checkpoint, overflow_statistic
-from ...zimage_core.checkpoint.load import as_dtype, fill, read_tensors, require_dense, with_variant
-from ...zimage_core.model import S3DiT, S3DiTConfig
+from ...zimage_core.checkpoint.load import as_dtype, with_variant
+from ...zimage_core.model import S3DiTConfig
 from ...zimage_core.variants import STATISTIC_LIMIT, VariantGuess
 from .conditions import CaptionLengths, Captions
 from .transformer import HostS3DiT
+from .weights import is_quantised, packing, read_weights
 
 log = logging.getLogger(__name__)
 
@@ -64,10 +67,10 @@ def load_transformer(path: str, variant: str = "auto", dtype: str = "auto", disa
     Raises CheckpointError with what the file is if it is no Z-Image transformer.
     """
     info = inspect_checkpoint(path, kind="transformer")
-    require_dense(info)
     if variant != "auto":
         info = with_variant(info, variant)
-    weights = _weights(info)
+    weights = read_weights(info)
+    quantised = is_quantised(weights)
     config = _host_config(info, weights, dtype)
     patcher_class = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
     offload_device = mm.unet_offload_device()
@@ -77,7 +80,10 @@ def load_transformer(path: str, variant: str = "auto", dtype: str = "auto", disa
         model.to(offload_device)
     model.load_model_weights(weights, "", assign=patcher.is_dynamic())
     patcher.cached_patcher_init = (load_transformer, (path, variant, dtype))
-    log.info("loaded %s: Z-Image %s, shift %g", Path(path).name, info.told, config.sampling_settings["shift"])
+    if quantised:
+        patcher.add_callback(CallbacksMP.ON_LOAD, packing(info).patch_at_use)
+    name, shift = Path(path).name, config.sampling_settings["shift"]
+    log.info("loaded %s: Z-Image %s, %s, shift %g", name, info.told, info.quantization, shift)
     return patcher
 
 
@@ -86,21 +92,20 @@ def _host_config(info: CheckpointInfo, weights: dict[str, torch.Tensor], dtype: 
     assert info.told is not None
     statistic = overflow_statistic(info.checkpoint, info.sources)
     config = ZImageConfig(info.config, info.told, statistic is not None and statistic < STATISTIC_LIMIT)
-    supported = config.supported_inference_dtypes
+    supported, device = config.supported_inference_dtypes, mm.get_torch_device()
+    quantised = is_quantised(weights)
     if dtype == "auto":
-        stored = comfy.utils.weight_dtype(weights)
+        stored = None if quantised else comfy.utils.weight_dtype(weights)
         chosen = mm.unet_dtype(model_params=info.n_parameters, supported_dtypes=supported, weight_dtype=stored)
     else:
         chosen = as_dtype(dtype)
-    config.set_inference_dtype(chosen, mm.unet_manual_cast(chosen, mm.get_torch_device(), supported))
+    if not quantised:
+        config.set_inference_dtype(chosen, mm.unet_manual_cast(chosen, device, supported))
+        return config
+    # As the host does with quantised weights: they have no type of their own, so there is always one to cast to.
+    given = None if dtype == "auto" else chosen
+    compute = mm.unet_manual_cast(given, device, supported) or chosen
+    config.set_inference_dtype(chosen, compute)
+    config.quant_config = {"mixed_ops": True}
+    config.custom_operations = packing(info).operations(pick_operations(chosen, compute, model_config=config))
     return config
-
-
-def _weights(info: CheckpointInfo) -> dict[str, torch.Tensor]:
-    """The file's tensors under canonical names, checked strictly against the model that its shapes describe.
-
-    The host loads loosely, and its modules may have no weights before they are loaded, so the check is on ours.
-    """
-    model = S3DiT(info.config, device="meta")
-    fill(model, read_tensors(info, model.state_dict(), torch.device("cpu"), None), info)
-    return model.state_dict()

@@ -11,39 +11,38 @@ import comfy.supported_models_base
 import comfy.text_encoders.llama
 import comfy.text_encoders.z_image
 import folder_paths
-import torch
+from comfy.patcher_extension import CallbacksMP
 
 from ...zimage_core.checkpoint.detect import CheckpointInfo, inspect_checkpoint
-from ...zimage_core.checkpoint.load import read_tensors, require_dense
 from ...zimage_core.errors import CheckpointError
 from ...zimage_core.text_encoder import find_tokenizer
-from .files import REAL_ENCODER
-from .strict import check_names
+from .weights import is_quantised, packing, read_weights
 
 log = logging.getLogger(__name__)
 
+REAL_ENCODER = {"hidden_size": 2560, "num_hidden_layers": 36}
 # What the host's Qwen3 can be told of another size; its head_dim is fixed.
 _SIZES = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
 )  # fmt: skip
 _HEAD_DIM = 128
-_LAYER = (
-    "input_layernorm", "post_attention_layernorm", "mlp.down_proj", "mlp.gate_proj", "mlp.up_proj",
-    "self_attn.k_norm", "self_attn.k_proj", "self_attn.o_proj", "self_attn.q_norm", "self_attn.q_proj",
-    "self_attn.v_proj",
-)  # fmt: skip
 
 
 def load_text_encoder(path: str, disable_dynamic: bool = False) -> comfy.sd.CLIP:
     """A CLIP from a file. Raises CheckpointError with what the file is if it is no Qwen3 text encoder."""
     info = inspect_checkpoint(path, kind="text_encoder")
-    require_dense(info)
-    weights = _weights(info)
+    weights = {f"model.{name}": tensor for name, tensor in read_weights(info).items()}
+    quantised = is_quantised(weights)
+    # The host's rule: a quantised encoder's other weights are of the type of its norms.
+    dtype = weights["model.norm.weight" if quantised else "model.embed_tokens.weight"].dtype
     target = comfy.supported_models_base.ClipTarget(
-        comfy.text_encoders.z_image.ZImageTokenizer,
-        comfy.text_encoders.z_image.te(dtype_llama=weights["model.embed_tokens.weight"].dtype),
+        comfy.text_encoders.z_image.ZImageTokenizer, comfy.text_encoders.z_image.te(dtype_llama=dtype)
     )
     model_options, tokenizer_data = ({}, {}) if _is_real(info) else _other_size(info)
+    if quantised:
+        packed = packing(info)
+        mixed = packed.mixed_precision_ops({"mixed_ops": True}, dtype, full_precision_mm=True)
+        model_options = model_options | {"custom_operations": packed.operations(mixed)}
     clip = comfy.sd.CLIP(
         target,
         embedding_directory=folder_paths.get_folder_paths("embeddings"),
@@ -54,12 +53,10 @@ def load_text_encoder(path: str, disable_dynamic: bool = False) -> comfy.sd.CLIP
         disable_dynamic=disable_dynamic,
     )
     clip.patcher.cached_patcher_init = (load_text_encoder_patcher, (path,))
-    log.info(
-        "loaded %s: Qwen3 of %d layers, width %d",
-        info.path.name,
-        info.config["num_hidden_layers"],
-        info.config["hidden_size"],
-    )
+    if quantised:
+        clip.patcher.add_callback(CallbacksMP.ON_LOAD, packing(info).patch_at_use)
+    layers, width = info.config["num_hidden_layers"], info.config["hidden_size"]
+    log.info("loaded %s: Qwen3 of %d layers, width %d, %s", info.path.name, layers, width, info.quantization)
     return clip
 
 
@@ -125,12 +122,3 @@ def _other_size(info: CheckpointInfo) -> tuple[dict[str, Any], dict[str, Any]]:
 
     sizes = {key: config[key] for key in _SIZES}
     return {"qwen3_4b_class": Encoder, "qwen3_4b_model_config": sizes}, {"qwen3_4b_tokenizer_class": Tokenizer}
-
-
-def _weights(info: CheckpointInfo) -> dict[str, torch.Tensor]:
-    """The file's tensors under the host's names, checked here since the host only logs what is missing."""
-    names = [f"layers.{i}.{part}.weight" for i in range(info.config["num_hidden_layers"]) for part in _LAYER]
-    expected = ["embed_tokens.weight", *names, "norm.weight"]
-    check_names(info, expected, info.sources)
-    tensors = read_tensors(info, None, torch.device("cpu"), None)
-    return {f"model.{name}": tensor for name, tensor in tensors.items()}

@@ -10,9 +10,8 @@ import comfy.sd
 import torch
 
 from ...zimage_core.checkpoint.detect import CheckpointInfo, inspect_checkpoint
-from ...zimage_core.checkpoint.load import read_tensors, require_dense
 from ...zimage_core.errors import CheckpointError
-from .strict import check_names
+from .weights import read_weights
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +24,7 @@ _CHANNELS = 16
 def load_vae(path: str) -> comfy.sd.VAE:
     """A VAE from a file. Raises CheckpointError with what the file is if it is no Flux-type VAE."""
     info = inspect_checkpoint(path, kind="vae")
-    require_dense(info)
-    weights = _weights(info)
+    weights = comfy.diffusers_convert.convert_vae_state_dict(read_weights(info, keep_packed=False))
     if all(info.config[key] == value for key, value in _REAL.items()):
         vae = comfy.sd.VAE(sd=weights)
     else:
@@ -34,7 +32,8 @@ def load_vae(path: str) -> comfy.sd.VAE:
         vae = comfy.sd.VAE(sd=weights, config=_host_config(info))
         vae.latent_channels = _CHANNELS
     vae.throw_exception_if_invalid()
-    check_names(info, vae.first_stage_model.state_dict(), weights)
+    if vae.first_stage_model.state_dict().keys() != weights.keys():  # the host itself would only log it
+        raise CheckpointError(f"{info.path.name} does not fit the autoencoder of this ComfyUI: update ComfyUI")
     vae.patcher.cached_patcher_init = (load_vae_patcher, (path,))
     log.info("loaded %s: VAE, widths %s", info.path.name, info.config["block_out_channels"])
     return vae
@@ -43,15 +42,6 @@ def load_vae(path: str) -> comfy.sd.VAE:
 def load_vae_patcher(path: str, disable_dynamic: bool = False) -> Any:
     """The factory by which the host loads a VAE's weights again."""
     return load_vae(path).patcher
-
-
-def _weights(info: CheckpointInfo) -> dict[str, torch.Tensor]:
-    """The file's tensors under the host's names, which are those of the LDM layout."""
-    tensors = read_tensors(info, None, torch.device("cpu"), None)
-    for name, tensor in tensors.items():
-        if ".attentions." in name and tensor.ndim > 2:
-            tensors[name] = tensor.flatten(1)  # the host's conversion expects matrices, and makes them convolutions
-    return comfy.diffusers_convert.convert_vae_state_dict(tensors)
 
 
 def _host_config(info: CheckpointInfo) -> dict[str, Any]:

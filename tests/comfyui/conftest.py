@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from comfyui.forms import write_all
 from comfyui.server import Server, comfyui_dir, comfyui_python, environment, install, why_not
 
 HERE = Path(__file__).parent
@@ -33,11 +34,21 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 @pytest.fixture(scope="session")
-def checks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[bytes]]:
+def forms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """The demo in every form, as files."""
+    return write_all(tmp_path_factory.mktemp("forms"))
+
+
+@pytest.fixture(scope="session")
+def checks(
+    tmp_path_factory: pytest.TempPathFactory, forms: dict[str, dict[str, str]]
+) -> Iterator[subprocess.Popen[bytes]]:
     """The process that runs `inside.py`, started early so that it works while the server's tests run."""
     base = tmp_path_factory.mktemp("inside")
-    output = base / "results.json"
-    command = [str(comfyui_python()), str(HERE / "inside.py"), str(comfyui_dir()), str(install(base)), str(output)]
+    output, table = base / "results.json", base / "forms.json"
+    table.write_text(json.dumps(forms), encoding="utf-8")
+    arguments = [comfyui_dir(), install(base), output, table]
+    command = [str(comfyui_python()), str(HERE / "inside.py"), *map(str, arguments)]
     with (base / "log.txt").open("wb") as log:
         process = subprocess.Popen(command, cwd=base, stdout=log, stderr=subprocess.STDOUT, env=environment())
     process.output, process.log = output, base / "log.txt"  # type: ignore[attr-defined]

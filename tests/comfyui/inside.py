@@ -1,13 +1,12 @@
 """Runs inside ComfyUI's Python, never in the test process: checks against the host's own modules.
 
-`python inside.py COMFYUI_DIR PACK OUTPUT.json` runs every function named check_... and writes what each returned.
+`python inside.py COMFYUI_DIR PACK OUTPUT.json FORMS.json` runs every function named check_..., here and in
+inside_formats.py, and writes what each returned.
 """
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import importlib.util
 import json
 import sys
 import tempfile
@@ -17,121 +16,39 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-COMFYUI, PACK, OUTPUT = (Path(argument) for argument in sys.argv[1:4])
-sys.path.insert(0, str(COMFYUI))
-sys.argv = sys.argv[:1]
+from hosted import (
+    LATE,
+    OUTPUT,
+    PROMPTS,
+    SECONDS,
+    Parts,
+    demo,
+    empty,
+    encode,
+    engine_vae,
+    load_text_encoder,
+    load_transformer,
+    load_vae,
+    message_of,
+    noise_of,
+    relative,
+    run,
+    sampling,
+    velocity,
+)
 
-from comfy.cli_args import args  # noqa: E402
-
-args.cpu = True
-
-import comfy.conds  # noqa: E402
-import comfy.diffusers_convert  # noqa: E402
-import comfy.lora  # noqa: E402
-import comfy.model_base  # noqa: E402
-import comfy.model_patcher  # noqa: E402
-import comfy.patcher_extension  # noqa: E402
-import comfy.sample  # noqa: E402
-import comfy.samplers  # noqa: E402
-import comfy.sd  # noqa: E402
-import comfy.supported_models  # noqa: E402
-import comfy.text_encoders.llama  # noqa: E402
-import torch  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
-
-PROMPTS = ["a red circle on a white background", "", "一个蓝色的正方形", "a large green triangle at the top left " * 4]
-DEMO = PACK / "zimage_core" / "demo"
-
-
-def load_pack() -> Any:
-    """As ComfyUI imports it: under a name of its own, with relative imports only."""
-    spec = importlib.util.spec_from_file_location("pack", PACK / "__init__.py", submodule_search_locations=[str(PACK)])
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["pack"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-# What a running ComfyUI has imported before us.
-import latent_preview  # noqa: E402, F401
-import server  # noqa: E402, F401
-from comfy_api.latest import io  # noqa: E402, F401
-
-BEFORE, START = set(sys.modules), time.process_time()
-for _node in asyncio.run(asyncio.run(load_pack().comfy_entrypoint()).get_node_list()):
-    _node.GET_SCHEMA()
-SECONDS = time.process_time() - START
-LATE = sorted({name.split(".")[0] for name in set(sys.modules) - BEFORE} & {"transformers", "diffusers", "tokenizers"})
-
-from pack.nodes.host import files, sampling  # noqa: E402
-from pack.nodes.host.model import load_transformer  # noqa: E402
-from pack.nodes.host.text_encoder import load_text_encoder  # noqa: E402
-from pack.nodes.host.vae import load_vae  # noqa: E402
-from pack.zimage_core.checkpoint import load as engine_load  # noqa: E402
-from pack.zimage_core.errors import CheckpointError  # noqa: E402
-from pack.zimage_core.sampling import sample as engine_sample  # noqa: E402
-from pack.zimage_core.schedule import sigmas as engine_sigmas  # noqa: E402
-from pack.zimage_core.text_encoder import load_text_encoder as engine_text_encoder  # noqa: E402
-from pack.zimage_core.vae import load_vae as engine_vae  # noqa: E402
-
-
-def relative(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a.float() - b.float()).norm() / b.float().norm().clamp_min(1e-12))
-
-
-def demo(name: str) -> str:
-    return str(DEMO / f"demo_{name}.safetensors")
-
-
-def encode(clip: Any, text: str) -> Any:
-    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
-
-
-def noise_of(seed: int, h: int = 16, w: int = 16) -> torch.Tensor:
-    return torch.randn(1, 16, h, w, generator=torch.Generator("cpu").manual_seed(seed))
-
-
-def empty(batch: int = 1, h: int = 16, w: int = 16) -> dict[str, Any]:
-    return {"samples": torch.zeros(batch, 16, h, w)}
-
-
-HIDDEN = SimpleNamespace(unique_id=None, prompt=None, extra_pnginfo=None)
-
-
-def run(model: Any, positive: Any, negative: Any = None, latent: Any = None, mode: Any = None, **options: Any) -> Any:
-    mode = {"mode": "auto", "steps": 0, "cfg": 0.0} | (mode or {})
-    settings = {"seed": 5, "solver": "euler", "strength": 1.0, "shift": 0.0} | options
-    out, text = sampling.sample(model, positive, negative, latent or empty(), mode=mode, hidden=HIDDEN, **settings)
-    return out["samples"], text
-
-
-class Parts:
-    """The demo in the host's modules and in the engine's, loaded once."""
-
-    def __init__(self) -> None:
-        self.clip = load_text_encoder(demo("text_encoder"))
-        self.vae = load_vae(demo("vae"))
-        self.turbo = load_transformer(demo("turbo"))
-        self.base = load_transformer(demo("base"))
-        self.encoder = engine_text_encoder(demo("text_encoder"), "float32")
-        self.engine_vae = engine_vae(demo("vae"), "float32")
-        self.engine = {name: engine_load.load_transformer(demo(name), "float32") for name in ("turbo", "base")}
-
-    def captions(self, text: str) -> list[torch.Tensor]:
-        return self.encoder.encode([text])
-
-    def latents(self, variant: str, **options: Any) -> torch.Tensor:
-        """The engine's result, as a LATENT of the host: in the VAE's space."""
-        given = {"steps": 6, "shift": 3.0, "strength": 1.0, "seed": 5, "size": (16, 16)} | options
-        start = given.get("start")
-        noise = noise_of(given["seed"], *given["size"])
-        levels = engine_sigmas(given["steps"], given["shift"], given["strength"])
-        if start is not None:
-            noise = (1 - levels[0]) * start + levels[0] * noise
-        keys = ("negative", "cfg", "cfg_normalization", "cfg_truncation", "solver")
-        extra = {key: given[key] for key in keys if key in given}
-        *_, last = engine_sample(self.engine[variant], noise, levels, self.captions(PROMPTS[0]), **extra)
-        return last.latents / 0.3611 + 0.1159
+# isort: split
+import comfy.diffusers_convert
+import comfy.lora
+import comfy.patcher_extension
+import comfy.sample
+import comfy.sd
+import comfy.supported_models
+import comfy.text_encoders.llama
+import inside_formats
+import torch
+from pack.nodes.host import files
+from safetensors.torch import save_file
 
 
 def check_start(p: Parts) -> dict[str, Any]:
@@ -314,15 +231,6 @@ def check_mask(p: Parts) -> dict[str, float]:
     mask[..., 8:] = 1
     out = run(p.turbo, positive, latent={"samples": start, "noise_mask": mask}, mode={"steps": 3})[0]
     return {"kept": relative(out[..., :7], start[..., :7]), "drawn": relative(out[..., 9:], start[..., 9:])}
-
-
-def velocity(model: Any, captions: list[torch.Tensor], x: torch.Tensor, options: Any = None) -> torch.Tensor:
-    """The transformer as the sampler calls it, captions joined as conditions are."""
-    made = [model.model.extra_conds(cross_attn=c, device="cpu", noise=x) for c in captions]
-    joined = {key: made[0][key].concat([m[key] for m in made[1:]]) for key in made[0]}
-    context = joined.pop("c_crossattn")
-    sigma = torch.full((len(x),), 0.7)
-    return model.model.diffusion_model(x, sigma, context, transformer_options=options or {}, **joined)
 
 
 def check_ragged(p: Parts) -> dict[str, float]:
@@ -540,14 +448,6 @@ def check_errors(p: Parts) -> dict[str, str]:
         return {name: message_of(case) for name, case in cases.items()}
 
 
-def message_of(case: Any) -> str:
-    try:
-        case()
-    except (ValueError, CheckpointError) as error:
-        return str(error)
-    return "no error"
-
-
 def torch_file(path: str) -> Any:
     from safetensors.torch import load_file
 
@@ -555,15 +455,17 @@ def torch_file(path: str) -> Any:
 
 
 def main() -> None:
-    results: dict[str, Any] = {}
+    results: dict[str, Any] = {"seconds": {}}
     with torch.inference_mode():
         parts = Parts()
-        for name, check in list(globals().items()):
+        for name, check in [*vars(sys.modules[__name__]).items(), *vars(inside_formats).items()]:
             if name.startswith("check_"):
+                start = time.perf_counter()
                 try:
                     results[name] = check(parts)
                 except Exception:
                     results[name] = {"traceback": traceback.format_exc()}
+                results["seconds"][name] = round(time.perf_counter() - start, 2)
     OUTPUT.write_text(json.dumps(results, indent=1, ensure_ascii=False), encoding="utf-8")
 
 

@@ -146,10 +146,10 @@ ERRORS = {
     "model as vae": "is a Z-Image transformer, not a Flux-type VAE",
     "model as text encoder": "is a Z-Image transformer, not a Qwen3 text encoder",
     "missing tensor": "1 missing (layers.1.attention.out.weight)",
-    "missing in vae": "1 missing (decoder.norm_out.bias)",
+    "missing in vae": "1 missing (decoder.conv_norm_out.bias)",
     "missing in text encoder": "1 missing (layers.1.mlp.up_proj.weight)",
     "text": "is not a safetensors file",
-    "no file": "there is no file 'gone.safetensors'",
+    "no file": "there is no file 'gone.safetensors' in ComfyUI's folder diffusion_models; the Z-Image models",
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -11,58 +10,15 @@ from typing import Any
 
 from ..errors import CheckpointError
 from ..variants import STATISTIC_KEY, VariantGuess, detect_variant, variant_in_name
-from .files import COMPONENT_FOLDERS, DTYPES, Checkpoint, TensorInfo, open_checkpoint
-from .geometry import Shapes, count, geometry
-from .layouts import TEXT_ENCODER_LAYOUTS, TRANSFORMER_LAYOUTS, VAE_LAYOUTS, Rules, Source, canonical, find_prefix
+from . import refusals
+from .files import COMPONENT_FOLDERS, Checkpoint, open_checkpoint
+from .geometry import Shapes, count, expected_shapes, geometry
+from .layouts import LAYOUTS, find_layout
+from .quantized import DENSE, FORMATS
+from .storage import Source, sources
 
+_NEARLY_ALL = 0.95
 TITLES = {"transformer": "a Z-Image transformer", "text_encoder": "a Qwen3 text encoder", "vae": "a Flux-type VAE"}
-# Kind -> layout -> the keys that mark it, and the table that leads from it to the canonical names.
-LAYOUTS: dict[str, dict[str, tuple[tuple[str, ...], Rules]]] = {
-    "transformer": {
-        "original": (
-            ("cap_embedder.1.weight", "noise_refiner.0.attention.k_norm.weight"),
-            TRANSFORMER_LAYOUTS["original"],
-        ),
-        "diffusers": (
-            ("all_x_embedder.2-1.weight", "noise_refiner.0.attention.norm_k.weight"),
-            TRANSFORMER_LAYOUTS["diffusers"],
-        ),
-    },
-    "text_encoder": {
-        "transformers": (
-            ("embed_tokens.weight", "layers.0.self_attn.q_norm.weight", "layers.0.post_attention_layernorm.weight"),
-            TEXT_ENCODER_LAYOUTS["transformers"],
-        ),
-    },
-    "vae": {
-        "ldm": (("decoder.conv_in.weight", "decoder.up.0.block.0.norm1.weight"), VAE_LAYOUTS["ldm"]),
-        "diffusers": (
-            ("decoder.conv_in.weight", "decoder.up_blocks.0.resnets.0.norm1.weight"),
-            VAE_LAYOUTS["diffusers"],
-        ),
-    },
-}
-DENSE = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-_QUANTIZED_KEY = re.compile(
-    r"(^|\.)(scaled_fp8|comfy_quant|scale_weight|weight_scale(_2)?|qweight|wscales|absmax|SCB)$"
-)
-
-# What a file may be instead, by a key that only such files have.
-_OTHERS = [
-    (r"lora_(A|B|up|down)\b|lokr_w|hada_w", "a LoRA, which changes a model and cannot be loaded as one"),
-    (r"control_all_x_embedder|control_layers\.", "a Z-Image ControlNet, which goes beside a model"),
-    (r"siglip_embedder\.", "a Z-Image Omni model, which is not supported yet"),
-    (r"clip_text_pooled_proj", "a NewBie model"),
-    (r"double_blocks\.\d+\.img_attn", "a Flux model"),
-    (r"joint_blocks\.\d+", "a Stable Diffusion 3 model"),
-    (r"transformer_blocks\.\d+\.(attn|img_mod|txt_mod)", "a transformer of another family"),
-    (r"(input_blocks|middle_block|output_blocks)\.\d+|down_blocks\.\d+\.attentions", "a Stable Diffusion UNet"),
-    (r"visual\.|language_model\.", "a vision-language model; Z-Image needs the plain Qwen3-4B (qwen_3_4b.safetensors)"),
-    (r"encoder\.block\.\d+\.layer", "a T5 text encoder; Z-Image needs Qwen3-4B (qwen_3_4b.safetensors)"),
-    (r"text_model\.encoder\.layers", "a CLIP model; Z-Image needs Qwen3-4B (qwen_3_4b.safetensors)"),
-    (r"model\.layers\.\d+\.self_attn", "a language model other than Qwen3"),
-    (r"(encoder|decoder)\.layers\.\d+\.(weight|conv)|^\d+\.(weight|conv)", "a tiny autoencoder for previews"),
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,11 +27,13 @@ class CheckpointInfo:
 
     kind           "transformer", "text_encoder" or "vae"
     layout         the key layout, a name in `layouts.py`
-    quantization   "float32", "bfloat16", "float16", "float64", "mixed" (of those), or "quantized"
+    quantization   how 95 % of the matrices are stored: "bfloat16", "float8_e4m3fn_scaled", "Q4_K", ...; else "mixed"
     told           Turbo or Base and how that was told; None for anything but a transformer
     config         the geometry that the shapes tell: S3DiTConfig, or keyword arguments for the module
     prefix         what every key of the component starts with
-    sources        canonical names and the file keys that they come from
+    formats        by layer group ("layers", "noise_refiner", "mlp", ...): parameters by storage format
+    missing, unexpected, misshapen   canonical names in which the file differs from such a component
+    sources        canonical names, and how each is stored
     parts          every kind that the file holds: several in an all-in-one checkpoint
     """
 
@@ -90,6 +48,10 @@ class CheckpointInfo:
     n_parameters: int = 0
     n_bytes: int = 0
     parts: tuple[str, ...] = ()
+    formats: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    misshapen: tuple[str, ...] = ()
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False)
     checkpoint: Checkpoint = field(default_factory=lambda: Checkpoint(Path(), {}), repr=False)
 
@@ -97,6 +59,12 @@ class CheckpointInfo:
     def variant(self) -> str | None:
         """ "turbo" or "base"; None for anything but a transformer."""
         return self.told.name if self.told else None
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """The formats in the file that this version recognises and does not load."""
+        used = {part.format for source in self.sources.values() for part in source.parts}
+        return tuple(sorted(name for name in used if name not in FORMATS or FORMATS[name].decode is None))
 
 
 def inspect_checkpoint(path: str | Path, kind: str | None = None) -> CheckpointInfo:
@@ -106,29 +74,52 @@ def inspect_checkpoint(path: str | Path, kind: str | None = None) -> CheckpointI
     found is described. Raises CheckpointError, with what the file is instead, if it is none of them.
     """
     checkpoint = open_checkpoint(path, kind or _first_part(Path(path).expanduser()))
-    found = {k: match for k in LAYOUTS if (match := _match(checkpoint.tensors, k))}
+    foreign = refusals.foreign_format(checkpoint)
+    if foreign:
+        raise CheckpointError(f"{checkpoint.path.name} is {foreign}")
+    found = {k: match for k in LAYOUTS if (match := find_layout(checkpoint.tensors, k))}
     if not found or (kind and kind not in found):
         raise CheckpointError(_explain(checkpoint, kind, tuple(found)))
     chosen = kind or next(iter(found))
-    layout, prefix = found[chosen]
-    sources = canonical(checkpoint.tensors, LAYOUTS[chosen][layout][1], prefix)
-    shapes = Shapes({n: _shape(s, checkpoint.tensors) for n, s in sources.items()}, checkpoint.path.name)
-    tensors = [checkpoint.tensors[key] for source in sources.values() for key in source.keys]
+    return _describe(checkpoint, chosen, *found[chosen], tuple(found))
+
+
+def _describe(checkpoint: Checkpoint, kind: str, layout: str, prefix: str, parts: tuple[str, ...]) -> CheckpointInfo:
+    relative = refusals.relative(checkpoint, kind, prefix)
+    if relative:
+        raise CheckpointError(f"{checkpoint.path.name} is not {TITLES[kind]}: it is {relative}")
+    stored = sources(checkpoint, kind, layout, prefix)
+    shapes = Shapes({name: source.shape for name, source in stored.items()}, checkpoint.path.name)
+    config = geometry(kind, shapes, checkpoint)
+    published = refusals.published(kind, config)
+    if published:
+        raise CheckpointError(f"{checkpoint.path.name} is not {TITLES[kind]} of Z-Image: it is {published}")
+    expected = expected_shapes(kind, config)
+    formats = _formats(stored)
     return CheckpointInfo(
         path=checkpoint.path,
-        kind=chosen,
+        kind=kind,
         layout=layout,
-        quantization=_quantization(checkpoint, sources, tensors),
-        told=_variant(checkpoint, sources) if chosen == "transformer" else None,
-        config=geometry(chosen, shapes, checkpoint),
+        quantization=_quantization(stored),
+        told=_variant(checkpoint, stored) if kind == "transformer" else None,
+        config=config,
         prefix=prefix,
-        n_tensors=len(sources),
+        n_tensors=len(stored),
         n_parameters=sum(prod(shape) for shape in shapes.values()),
-        n_bytes=sum(prod(t.shape) * DTYPES[t.dtype].itemsize for t in tensors if t.dtype in DTYPES),
-        parts=tuple(found),
-        sources=sources,
+        n_bytes=sum(checkpoint.tensors[key].size for source in stored.values() for key in source.keys),
+        parts=parts,
+        formats=formats,
+        missing=tuple(name for name in expected if name not in stored),
+        unexpected=tuple(name for name in stored if name not in expected),
+        misshapen=tuple(n for n, shape in expected.items() if n in stored and not same_numbers(shapes[n], shape)),
+        sources=stored,
         checkpoint=checkpoint,
     )
+
+
+def same_numbers(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether two shapes differ in 1s only: a leading one that GGUF drops, a 1 x 1 convolution for a matrix."""
+    return [n for n in a if n != 1] == [n for n in b if n != 1]
 
 
 def _first_part(path: Path) -> str | None:
@@ -136,33 +127,38 @@ def _first_part(path: Path) -> str | None:
     return "transformer" if path.is_dir() and (path / "transformer").is_dir() else None
 
 
-def _match(tensors: Mapping[str, TensorInfo], kind: str) -> tuple[str, str] | None:
-    """The layout and prefix under which `tensors` hold a component of `kind`."""
-    for layout, (markers, _) in LAYOUTS[kind].items():
-        prefix = find_prefix(tensors, kind, markers[0])
-        if prefix is not None and all(prefix + marker in tensors for marker in markers):
-            return layout, prefix
-    return None
+def _quantization(stored: Mapping[str, Source]) -> str:
+    """The format of nearly all the numbers in matrices, or "mixed": a few layers are always kept in more bits."""
+    shares: dict[str, int] = {}
+    for source in [source for source in stored.values() if len(source.shape) > 1] or stored.values():
+        for part in source.parts:
+            shares[part.title] = shares.get(part.title, 0) + prod(part.shape)
+    name = max(shares, key=lambda title: shares[title])
+    return name if shares[name] >= _NEARLY_ALL * sum(shares.values()) else "mixed"
 
 
-def _shape(source: Source, tensors: Mapping[str, TensorInfo]) -> tuple[int, ...]:
-    first, *others = (tensors[key].shape for key in source.keys)
-    return (sum((s[0] for s in others), first[0]), *first[1:]) if others else first
+def _formats(stored: Mapping[str, Source]) -> dict[str, dict[str, int]]:
+    """Parameters by layer group and storage format, the larger share first."""
+    groups: dict[str, dict[str, int]] = {}
+    for name, source in stored.items():
+        group = groups.setdefault(_group(name), {})
+        for part in source.parts:
+            group[part.title] = group.get(part.title, 0) + prod(part.shape)
+    return {name: dict(sorted(group.items(), key=lambda item: -item[1])) for name, group in groups.items()}
 
 
-def _quantization(checkpoint: Checkpoint, sources: Mapping[str, Source], tensors: list[TensorInfo]) -> str:
-    dtypes = {t.dtype for t in tensors}
-    marked = any(_QUANTIZED_KEY.search(name) for name in sources) or "_quantization_metadata" in checkpoint.metadata
-    if marked or not dtypes <= set(DENSE):
-        return "quantized"
-    large = {t.dtype for t in tensors if len(t.shape) > 1} or dtypes
-    return DENSE[large.pop()] if len(large) == 1 else "mixed"
+def _group(name: str) -> str:
+    """The layers of one depth are one group, and so is each thing that stands alone."""
+    head, *rest = name.split(".")
+    if head in ("layers", "noise_refiner", "context_refiner", "encoder", "decoder"):
+        return head
+    return head if rest else "pad tokens"
 
 
-def _variant(checkpoint: Checkpoint, sources: Mapping[str, Source]) -> VariantGuess:
+def _variant(checkpoint: Checkpoint, stored: Mapping[str, Source]) -> VariantGuess:
     told = detect_variant(scheduler=checkpoint.scheduler, metadata=checkpoint.metadata, name=_name(checkpoint))
     if told.source == "default":  # the one thing that is no header: a small tensor
-        told = detect_variant(statistic=overflow_statistic(checkpoint, sources))
+        told = detect_variant(statistic=overflow_statistic(checkpoint, stored))
     return told
 
 
@@ -175,12 +171,12 @@ def _name(checkpoint: Checkpoint) -> str:
     return next((name for name in names if variant_in_name(name)), path.name)
 
 
-def overflow_statistic(checkpoint: Checkpoint, sources: Mapping[str, Source]) -> float | None:
+def overflow_statistic(checkpoint: Checkpoint, stored: Mapping[str, Source]) -> float | None:
     """The standard deviation of the weight of `layers.{n - 2}.ffn_norm1`: below 0.42, float16 is believed safe."""
-    source = sources.get(STATISTIC_KEY.format(max(count(sources, "layers") - 2, 0)))
-    if source is None or checkpoint.tensors[source.keys[0]].dtype not in DENSE:
+    source = stored.get(STATISTIC_KEY.format(max(count(stored, "layers") - 2, 0)))
+    if source is None or source.parts[0].format not in DENSE:
         return None
-    return float(checkpoint.reader()(source.keys[0]).float().std())
+    return float(checkpoint.reader()(source.parts[0].keys["data"]).float().std())
 
 
 def _explain(checkpoint: Checkpoint, kind: str | None, found: tuple[str, ...]) -> str:
@@ -188,8 +184,8 @@ def _explain(checkpoint: Checkpoint, kind: str | None, found: tuple[str, ...]) -
     name = checkpoint.path.name
     if found:
         return f"{name} is {TITLES[found[0]]}, not {wanted}"
-    for pattern, title in _OTHERS:
-        if any(re.search(pattern, key) for key in checkpoint.tensors):
-            return f"{name} is not {wanted}: it looks like {title}"
+    title = refusals.other(checkpoint.tensors)
+    if title:
+        return f"{name} is not {wanted}: it looks like {title}"
     keys = ", ".join(list(checkpoint.tensors)[:3]) or "nothing"
     return f"{name} is not {wanted}: it holds {len(checkpoint.tensors)} tensors ({keys}, ...) of no known kind"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,17 @@ from torch import Tensor, nn
 from ..errors import CheckpointError
 from ..model import S3DiT
 from ..variants import STATISTIC_LIMIT, VARIANTS, VariantGuess
+from . import ggml
 from .detect import CheckpointInfo, inspect_checkpoint, overflow_statistic
+from .packed import PackedEmbedding, PackedLinear
+from .quantized import FORMATS, Packed, dequantize, merged
+from .storage import Part, Source
 
 log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+Reader = Callable[[str], Tensor]
 
 
 class CastOps:
@@ -48,21 +55,19 @@ def load_transformer(
     dtype     the type of the arithmetic: "auto" (see `arithmetic_dtype`), "bfloat16", "float16" or "float32"
     variant   "turbo" or "base" overrides what the file says of itself
 
-    With "auto", weights keep their stored type and are cast where they are used if the arithmetic differs; a type
-    that is asked for is the type of the weights too. Raises CheckpointError if the file is anything else.
+    With "auto", dense weights that are stored in a smaller type than the arithmetic's stay so and are cast where they
+    are used; a type that is asked for is the type of the dense weights too. Quantised weights always stay as they are
+    and are unpacked where they are used. Raises CheckpointError if the file is anything else.
     """
     info = inspect_checkpoint(path, kind="transformer")
-    require_dense(info)
     if variant != "auto":
         info = with_variant(info, variant)
     device = torch.device(device)
-    if dtype == "auto":
-        compute = arithmetic_dtype(device, overflow_statistic(info.checkpoint, info.sources))
-        stored = storage_dtype(info, compute)
-    else:
-        compute = stored = as_dtype(dtype)
+    auto = dtype == "auto"
+    statistic = overflow_statistic(info.checkpoint, info.sources)
+    compute = arithmetic_dtype(device, statistic) if auto else as_dtype(dtype)
     model = S3DiT(info.config, ops=CastOps, device="meta", dtype=compute)
-    fill(model, read_tensors(info, model.state_dict(), device, stored), info)
+    fill(model, info, device, compute, keep_smaller=auto)
     model.info = info
     log.info("loaded %s: %s, %s, arithmetic in %s on %s", info.path.name, info.told, info.quantization, compute, device)
     return model.eval().requires_grad_(False)
@@ -91,12 +96,6 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type in ("mps", "xpu")
 
 
-def storage_dtype(info: CheckpointInfo, compute: torch.dtype) -> torch.dtype | None:
-    """The type that weights are kept in: None leaves each as stored, where that takes no more room than `compute`."""
-    smaller = info.quantization in ("bfloat16", "float16") and compute == torch.float32
-    return None if smaller else compute
-
-
 def as_dtype(dtype: str | torch.dtype) -> torch.dtype:
     if isinstance(dtype, torch.dtype):
         return dtype
@@ -106,73 +105,140 @@ def as_dtype(dtype: str | torch.dtype) -> torch.dtype:
     return names[dtype]
 
 
-def read_tensors(
-    info: CheckpointInfo, wanted: Mapping[str, Tensor] | None, device: torch.device, dtype: torch.dtype | None
-) -> dict[str, Tensor]:
-    """The tensors of `info` that `wanted` names (None: all, as stored), joined and reshaped as it needs them.
-
-    Only differences that carry no information are bridged: a leading 1, or a 1 x 1 convolution for a matrix.
-    """
-    read = info.checkpoint.reader()
-    tensors = {}
-    for name, source in info.sources.items():
-        if wanted is not None and name not in wanted:
-            continue
-        parts = [read(key) for key in source.keys]
-        tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
-        shape = tensor.shape if wanted is None else wanted[name].shape
-        if tensor.shape != shape and [d for d in tensor.shape if d != 1] == [d for d in shape if d != 1]:
-            tensor = tensor.reshape(shape)
-        tensors[name] = tensor.to(device=device, dtype=dtype or tensor.dtype)
-    return tensors
-
-
-def fill(module: nn.Module, tensors: dict[str, Tensor], info: CheckpointInfo, spare: tuple[str, ...] = ()) -> None:
-    """Put `tensors` into a module that stands on the meta device, strictly.
-
-    Raises CheckpointError with the first few missing, unexpected and misshapen names. `spare` are beginnings of
-    names that the file may hold and the module has no use for.
-    """
-    expected = module.state_dict()
-    unexpected = [n for n in info.sources if n not in expected and not n.startswith(spare)]
-    problems = {
-        "missing": [n for n in expected if n not in tensors],
-        "unexpected": unexpected,
-        "of another shape": [n for n, t in tensors.items() if t.shape != expected[n].shape],
-    }
-    if any(problems.values()):
-        parts = [f"{len(names)} {what} ({_first(names)})" for what, names in problems.items() if names]
-        raise CheckpointError(f"{info.path.name} does not fit the model its shapes describe: {'; '.join(parts)}")
-    module.load_state_dict(tensors, strict=True, assign=True)
-
-
-def _first(names: list[str], limit: int = 3) -> str:
-    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
-
-
-def require_dense(info: CheckpointInfo) -> None:
-    if info.quantization == "quantized":
-        raise CheckpointError(
-            f"{info.path.name} is quantised, which this version does not load: use a bfloat16, float16 or float32 file"
-        )
-
-
 def with_variant(info: CheckpointInfo, variant: str) -> CheckpointInfo:
     if variant not in VARIANTS:
         raise ValueError(f"variant {variant!r} is not one of auto, {', '.join(VARIANTS)}")
     return replace(info, told=VariantGuess(variant, "user", "as set"))
 
 
+def check(info: CheckpointInfo, spare: tuple[str, ...] = ()) -> None:
+    """Raise CheckpointError unless `info` is whole, and in formats that load.
+
+    From the header alone, so that a file that cannot be used is refused before any of it is read. What begins as one
+    of `spare` is not needed.
+    """
+    if info.unreadable:
+        titles = ", ".join(FORMATS[name].title if name in FORMATS else name for name in info.unreadable)
+        raise CheckpointError(
+            f"{info.path.name} holds weights as {titles}, which this version does not load: "
+            f"use the same model as bf16, FP8 or GGUF"
+        )
+    tabled = {part.format for source in info.sources.values() for part in source.parts} & set(ggml.TABLED)
+    if tabled and importlib.util.find_spec("gguf") is None:
+        names = ", ".join(sorted(tabled))
+        raise CheckpointError(f"{info.path.name} holds {names} weights, which take the gguf package: pip install gguf")
+    problems = {"missing": info.missing, "unexpected": info.unexpected, "of another shape": info.misshapen}
+    needed = {what: [n for n in names if not n.startswith(spare or "\0")] for what, names in problems.items()}
+    if any(needed.values()):
+        parts = [f"{len(names)} {what} ({_first(names)})" for what, names in needed.items() if names]
+        raise CheckpointError(f"{info.path.name} does not fit the model its shapes describe: {'; '.join(parts)}")
+
+
+def _first(names: list[str], limit: int = 3) -> str:
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
+
+
+def read_all(
+    info: CheckpointInfo, shapes: dict[str, tuple[int, ...]]
+) -> Iterator[tuple[str, Tensor | tuple[Packed, ...]]]:
+    """Each tensor that `shapes` names: as stored and of that shape if it is dense, else its packed parts.
+
+    Only differences that carry no information are bridged: a leading 1, or a 1 x 1 convolution for a matrix.
+    """
+    read = info.checkpoint.reader()
+    for name, shape in shapes.items():
+        source = info.sources[name]
+        if not source.dense:
+            yield name, tuple(_without_trailing_ones(part, len(shape)) for part in read_packed(source, read))
+            continue
+        parts = [read(part.keys["data"]) for part in source.parts]
+        tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
+        yield name, tensor.reshape(shape)
+
+
+def _without_trailing_ones(part: Packed, rank: int) -> Packed:
+    """A 1 x 1 convolution as the matrix that it is."""
+    return replace(part, shape=part.shape[:rank]) if all(n == 1 for n in part.shape[rank:]) else part
+
+
+def read_packed(source: Source, read: Reader) -> tuple[Packed, ...]:
+    return merged(_packed(part, read) for part in source.parts)
+
+
+def _packed(part: Part, read: Reader) -> Packed:
+    tensors = {"data": read(part.keys["data"])}
+    if "scale" in part.keys:
+        scale = read(part.keys["scale"]).float()
+        tensors["scale"] = scale.reshape(1) if scale.numel() == 1 else scale.reshape(-1, 1)
+    return Packed(part.format, part.shape, tensors)
+
+
+def fill(
+    module: nn.Module,
+    info: CheckpointInfo,
+    device: torch.device,
+    compute: torch.dtype,
+    keep_smaller: bool = True,
+    spare: tuple[str, ...] = (),
+) -> None:
+    """Put the tensors of `info` into a module that stands on the meta device, strictly.
+
+    Dense tensors become `compute`, or stay as stored where that is smaller and `keep_smaller` is set. Packed matrices
+    and tables stay packed, each in a layer that takes the place of the module's own; other packed tensors are
+    unpacked. Raises CheckpointError as `check` does.
+    """
+    check(info, spare)
+    dense: dict[str, Tensor] = {}
+    packed: dict[str, tuple[Packed, ...]] = {}
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    for name, stored in read_all(info, shapes):
+        if isinstance(stored, Tensor):
+            smaller = keep_smaller and stored.dtype.itemsize < compute.itemsize
+            dense[name] = stored.to(device, stored.dtype if smaller else compute)
+        elif _keeps_packed(module, name):
+            packed[name] = tuple(_to(part, device) for part in stored)
+        else:
+            dense[name] = dequantize((_to(part, device) for part in stored), compute).reshape(shapes[name])
+    module.load_state_dict(dense, strict=False, assign=True)
+    for name, parts in packed.items():
+        _swap(module, name.rpartition(".")[0], parts, compute)
+
+
+def _keeps_packed(module: nn.Module, name: str) -> bool:
+    owner, _, leaf = name.rpartition(".")
+    return leaf == "weight" and isinstance(module.get_submodule(owner), nn.Linear | nn.Embedding)
+
+
+def _to(part: Packed, device: torch.device) -> Packed:
+    return replace(part, tensors={role: tensor.to(device) for role, tensor in part.tensors.items()})
+
+
+def _swap(module: nn.Module, name: str, parts: tuple[Packed, ...], compute: torch.dtype) -> None:
+    parent, _, leaf = name.rpartition(".")
+    layer = module.get_submodule(name)
+    if isinstance(layer, nn.Embedding):
+        new: nn.Module = PackedEmbedding(parts[0], compute)
+    else:
+        bias = layer.bias
+        new = PackedLinear(parts, bias.data if isinstance(bias, Tensor) else None)
+    setattr(module.get_submodule(parent) if parent else module, leaf, new)
+
+
 def load_module(
-    build: Any, info: CheckpointInfo, device: torch.device, dtype: torch.dtype | None, spare: tuple[str, ...] = ()
+    build: Any,
+    info: CheckpointInfo,
+    device: torch.device,
+    compute: torch.dtype,
+    keep_smaller: bool = False,
+    spare: tuple[str, ...] = (),
 ) -> Any:
     """Build a library's module on the meta device with `build()` and fill it from `info`."""
-    require_dense(info)
+    check(info, spare)
     with torch.device("meta"):
         module = build()
     for layer in module.modules():
         if type(layer) is nn.Linear:
             # A library's module takes no `ops`. The two classes differ in `forward` alone, so this is safe.
             layer.__class__ = CastOps.Linear
-    fill(module, read_tensors(info, module.state_dict(), device, dtype), info, spare)
+    fill(module, info, device, compute, keep_smaller, spare)
     return module.eval().requires_grad_(False)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from . import generate, inspect, sizes
+from . import convert, download, generate, inspect, sizes
 from .common import InputError, OneLineParser, use_utf8
 
 
@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = OneLineParser(prog="zimage", description="Draw pictures with the Z-Image models.")
     parser.add_argument("--version", action="version", version=f"zimage {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (generate, sizes, inspect):
+    for command in (generate, sizes, inspect, convert, download):
         command.add_parser(commands)
     args = parser.parse_args(argv)
     level = logging.INFO if getattr(args, "verbose", False) else logging.WARNING

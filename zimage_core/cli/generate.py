@@ -36,7 +36,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("prompt", help="what to draw, in English or Chinese")
     parser.add_argument("-o", "--output", default="zimage.png", help="a .png file; several are numbered (zimage.png)")
     model = parser.add_argument_group("model")
-    model.add_argument("--model", help="demo-turbo (the default), demo-base, or a diffusers folder")
+    model.add_argument("--model", help="demo-turbo (the default), demo-base, a diffusers folder, or an all-in-one file")
     model.add_argument("--transformer", help="a Z-Image transformer: a file, an index, or a folder")
     model.add_argument("--text-encoder", help="a Qwen3-4B text encoder: a file, an index, or a folder")
     model.add_argument("--vae", help="the Flux VAE: a file or a folder")

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 EXAMPLE = """examples:
   zimage inspect z_image_turbo_bf16.safetensors
-  zimage inspect Z-Image-Turbo --kind text_encoder --json"""
+  zimage inspect Z-Image-Turbo --kind text_encoder --json
+  zimage inspect z_image_turbo-Q4_K_M.gguf"""
+SHOWN = 8
 
 
 def add_parser(commands: Any) -> None:
@@ -26,7 +28,7 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
-    parser.add_argument("file", help="a .safetensors file, an index of shards, or a folder")
+    parser.add_argument("file", help="a .safetensors or .gguf file, an index of shards, or a folder")
     parser.add_argument("--kind", choices=("transformer", "text_encoder", "vae"), help="one part of several")
     parser.add_argument("--json", action="store_true", help="as JSON, for scripts")
 
@@ -40,9 +42,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(facts, indent=2))
         return 0
     for name, value in facts.items():
-        if name == "geometry":
-            value = ", ".join(f"{key} {number}" for key, number in value.items())
-        print(f"{name:<13} {value}")
+        for i, line in enumerate(_lines(name, value)):
+            print(f"{name if i == 0 else '':<13} {line}")
     return 0
 
 
@@ -53,6 +54,7 @@ def describe(info: CheckpointInfo) -> dict[str, Any]:
         "kind": info.kind,
         "layout": info.layout,
         "quantization": info.quantization,
+        "stored as": {group: dict(formats) for group, formats in info.formats.items()},
         "tensors": info.n_tensors,
         "parameters": info.n_parameters,
         "bytes": info.n_bytes,
@@ -62,5 +64,26 @@ def describe(info: CheckpointInfo) -> dict[str, Any]:
         facts["variant"] = info.told.name
         facts["told by"] = info.told.detail
     if len(info.parts) > 1:
-        facts["also holds"] = ", ".join(part for part in info.parts if part != info.kind)
+        facts["also holds"] = [part for part in info.parts if part != info.kind]
+    for what in ("missing", "unexpected", "misshapen", "unreadable"):
+        facts |= {what: list(names)} if (names := getattr(info, what)) else {}
     return facts
+
+
+def _lines(name: str, value: Any) -> list[str]:
+    """A fact as a person reads it."""
+    if name == "stored as":
+        alike: dict[str, list[str]] = {}
+        for group, formats in value.items():
+            alike.setdefault(_shares(formats), []).append(group)
+        return [f"{shares}: {', '.join(groups)}" for shares, groups in alike.items()]
+    if name == "geometry":
+        return [", ".join(f"{key} {number}" for key, number in value.items())]
+    if isinstance(value, list):
+        return [", ".join(value[:SHOWN]) + (f" and {len(value) - SHOWN} more" if len(value) > SHOWN else "")]
+    return [f"{value:,}" if isinstance(value, int) else str(value)]
+
+
+def _shares(formats: dict[str, int]) -> str:
+    total = sum(formats.values()) or 1
+    return ", ".join(f"{name} {n / total:.1%}" if len(formats) > 1 else name for name, n in formats.items())
