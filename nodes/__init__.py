@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .conditioning import TextEncode
+from .custom_sampling import Guider, ModelSampling, Sigmas
 from .host import report
 from .latent import LatentSize
 from .loaders import TextEncoderLoader, TransformerLoader, VAELoader
 from .sampler import Sampler
 
-NODES: list[type[io.ComfyNode]] = [TransformerLoader, TextEncoderLoader, VAELoader, LatentSize, Sampler]
+NODES: list[type[io.ComfyNode]] = [
+    TransformerLoader,
+    TextEncoderLoader,
+    VAELoader,
+    TextEncode,
+    LatentSize,
+    Sampler,
+    Guider,
+    Sigmas,
+    ModelSampling,
+]
 
 
 class ZImageExtension(ComfyExtension):

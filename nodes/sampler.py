@@ -11,6 +11,7 @@ from .host.sampling import sample, solvers
 
 STEPS_TIP = "More steps, finer pictures: 8 for Turbo, 28 to 50 for Base."
 CFG_TIP = "How strongly to follow the prompt: the official guidance + 1. At 1, one forward a step and no negative."
+STRENGTH_TIP = "The noise to start from: 1 draws anew, less keeps more of the latent, 0 keeps it all."
 
 
 def _steps(default: int, least: int, note: str = "") -> io.Int.Input:
@@ -23,14 +24,16 @@ def _cfg(default: float, least: float, note: str = "", advanced: bool = False) -
     )
 
 
-def _mode() -> io.DynamicCombo.Input:
-    own = " 0 takes the model's own."
-    normalization = io.Boolean.Input(
+def normalization_input() -> io.Boolean.Input:
+    return io.Boolean.Input(
         "cfg_normalization",
         default=False,
         tooltip="Keep guided predictions as large as the positive one, as the official pipeline can: tames high cfg.",
     )
-    truncation = io.Float.Input(
+
+
+def truncation_input() -> io.Float.Input:
+    return io.Float.Input(
         "cfg_truncation",
         default=1.0,
         min=0.0,
@@ -38,12 +41,16 @@ def _mode() -> io.DynamicCombo.Input:
         step=0.01,
         tooltip="Guide only up to this part of the way from noise to picture; the rest runs at one forward a step.",
     )
+
+
+def _mode() -> io.DynamicCombo.Input:
+    own = " 0 takes the model's own."
     return io.DynamicCombo.Input(
         "mode",
         options=[
             io.DynamicCombo.Option("auto", [_steps(0, 0, own), _cfg(0.0, 0.0, own)]),
             io.DynamicCombo.Option("Turbo", [_steps(8, 1), _cfg(1.0, 1.0, advanced=True)]),
-            io.DynamicCombo.Option("Base", [_steps(30, 1), _cfg(5.0, 1.0), normalization, truncation]),
+            io.DynamicCombo.Option("Base", [_steps(30, 1), _cfg(5.0, 1.0), normalization_input(), truncation_input()]),
         ],
         tooltip="auto takes steps and cfg from the model; Turbo and Base let you set them.",
     )
@@ -84,7 +91,7 @@ class Sampler(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="The noise to start from: 1 draws anew, less keeps more of the latent, 0 keeps it all.",
+                    tooltip=STRENGTH_TIP,
                 ),
                 io.Float.Input(
                     "shift",

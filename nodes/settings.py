@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ..zimage_core.variants import VariantGuess, notes
+from ..zimage_core.sizes import LARGEST
+from ..zimage_core.variants import Variant, VariantGuess, notes
 
 MODES = ("auto", "Turbo", "Base")
 
 
 @dataclass(frozen=True)
 class Guidance:
-    """cfg in ComfyUI's units, and what the official pipeline does to it."""
+    """cfg in ComfyUI's units, and what the official pipeline does to it. As asked for, cfg 0 is the model's own."""
 
     cfg: float
     normalization: float = 0.0
     truncation: float = 1.0
+
+    def resolved(self, variant: Variant, has_negative: bool) -> Guidance:
+        """Raises ValueError for what cannot be run."""
+        cfg = self.cfg or variant.cfg
+        if cfg < 1:
+            raise ValueError(
+                f"cfg is {cfg:g}: it must be at least 1, which turns guidance off "
+                f"(the official guidance is cfg - 1), or 0 for the model's own"
+            )
+        if cfg != 1 and not has_negative:
+            raise ValueError(
+                f"cfg {cfg:g} needs a negative prompt: connect a second CLIP Text Encode to negative "
+                f"(it may be empty), or set cfg to 1"
+            )
+        return replace(self, cfg=cfg)
+
+    def words(self) -> list[str]:
+        said = [f"cfg {self.cfg:g} (guidance {self.cfg - 1:g})"]
+        if self.cfg != 1 and self.normalization:
+            said.append("normalised")
+        if self.cfg != 1 and self.truncation < 1:
+            said.append(f"until {self.truncation:g}")
+        return said
 
 
 @dataclass(frozen=True)
@@ -50,17 +74,15 @@ class Run:
 
         They read as sentences, since the browser's newer nodes run lines together.
         """
-        cfg = self.guidance.cfg
-        guided = [f"{self.steps} steps", f"cfg {cfg:g} (guidance {cfg - 1:g})"]
-        if cfg != 1 and self.guidance.normalization:
-            guided.append("normalised")
-        if cfg != 1 and self.guidance.truncation < 1:
-            guided.append(f"until {self.guidance.truncation:g}")
+        guided = [f"{self.steps} steps", *self.guidance.words()]
         stepped = [f"{self.shift}", self.solver, f"{forwards} forwards"]
         if self.strength < 1:
             stepped.insert(0, f"strength {self.strength:g}")
         facts = [f"{', '.join([str(self.variant), *guided])},", f"{', '.join(stepped)}."]
-        return facts + [f"{note[0].upper()}{note[1:]}." for note in self.notes]
+        return [*facts, *sentences(self.notes)]
+
+    def with_notes(self, notes: Iterable[str]) -> Run:
+        return replace(self, notes=(*self.notes, *notes))
 
     def record(self, width: int, height: int, count: int, forwards: int) -> dict[str, Any]:
         """For a PNG, under the names that the command `zimage` uses too."""
@@ -86,21 +108,12 @@ def resolve(
     if mode is None or "mode" not in mode:
         raise ValueError(f"mode must be one of {', '.join(MODES)}; its own settings are mode.steps, mode.cfg, ...")
     steps = mode.get("steps", 0) or variant.variant.steps
-    guidance = Guidance(
-        cfg=float(mode.get("cfg", 0.0)) or variant.variant.cfg,
+    asked = Guidance(
+        cfg=float(mode.get("cfg", 0.0)),
         normalization=float(mode.get("cfg_normalization", False)),
         truncation=float(mode.get("cfg_truncation", 1.0)),
     )
-    if guidance.cfg < 1:
-        raise ValueError(
-            f"cfg is {guidance.cfg:g}: it must be at least 1, which turns guidance off "
-            f"(the official guidance is cfg - 1), or 0 in mode auto for the model's own"
-        )
-    if guidance.cfg != 1 and not has_negative:
-        raise ValueError(
-            f"cfg {guidance.cfg:g} needs a negative prompt: connect a second CLIP Text Encode to negative "
-            f"(it may be empty), or set cfg to 1"
-        )
+    guidance = asked.resolved(variant.variant, has_negative)
     found = notes(variant.variant, guidance.cfg, has_negative and not always_both)
     if mode["mode"] not in ("auto", variant.variant.title):
         found.append(f"mode {mode['mode']} on a {variant.variant.title} model: run as set")
@@ -111,3 +124,24 @@ def resolve(
             f"set shift to {own:g}, or load it with Load Z-Image Model"
         )
     return Run(mode["mode"], variant, steps, guidance, shift, strength, solver, seed, tuple(found))
+
+
+def sentences(notes: Iterable[str]) -> list[str]:
+    return [f"{note[0].upper()}{note[1:]}." for note in notes]
+
+
+# What a model was trained for, by the width of its features: the sides of the smallest and the largest square, whose
+# areas bound any aspect. The official range is that of the model's page; the demo knows 128x128 and 160x96.
+DEMO_WIDTH, REAL_WIDTH = 128, 2560
+_TRAINED = {REAL_WIDTH: (512, 2048), DEMO_WIDTH: (96, 176)}
+
+
+def size_notes(width: int, height: int, features: int) -> list[str]:
+    """A size far outside what the model was trained for is drawn as set, and noted."""
+    least, largest = _TRAINED.get(features, (0, LARGEST))
+    if least**2 <= width * height <= largest**2:
+        return []
+    return [
+        f"{width}x{height} is outside what this model was trained for, {least}x{least} to {largest}x{largest} "
+        f"in any aspect: the picture may fall apart or repeat itself"
+    ]

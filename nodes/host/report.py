@@ -18,14 +18,21 @@ _records: OrderedDict[str, dict[str, Any]] = OrderedDict()
 _LIMIT = 64
 
 
+def tell(name: str, lines: list[str], hidden: Any) -> str:
+    """Into the log under the node's name, and on the node; the words, for its own output."""
+    log.info("%s: %s", name, " ".join(lines))
+    text = "\n".join(lines)
+    if hidden.unique_id and PromptServer.instance is not None:
+        PromptServer.instance.send_progress_text(text, hidden.unique_id)
+    return text
+
+
 def report(lines: list[str], record: dict[str, Any], hidden: Any) -> None:
     """`hidden` is the node's: it knows which node this is, and what SaveImage will write.
 
     The PNG gets the settings of the sampler that ran last.
     """
-    log.info("Z-Image Sampler: %s", " ".join(lines))
-    if hidden.unique_id and PromptServer.instance is not None:
-        PromptServer.instance.send_progress_text("\n".join(lines), hidden.unique_id)
+    tell("Z-Image Sampler", lines, hidden)
     if isinstance(hidden.extra_pnginfo, dict):
         hidden.extra_pnginfo["zimage"] = record
     if hidden.prompt:

@@ -1,7 +1,7 @@
 """Runs inside ComfyUI's Python, never in the test process: checks against the host's own modules.
 
-`python inside.py COMFYUI_DIR PACK OUTPUT.json FORMS.json` runs every function named check_..., here and in
-inside_formats.py, and writes what each returned.
+`python inside.py COMFYUI_DIR PACK OUTPUT.json FORMS.json` runs every function named check_..., here, in
+inside_formats.py and in inside_sampling.py, and writes what each returned.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from hosted import (
     empty,
     encode,
     engine_vae,
+    host_model,
     load_text_encoder,
     load_transformer,
     load_vae,
@@ -43,9 +44,9 @@ import comfy.lora
 import comfy.patcher_extension
 import comfy.sample
 import comfy.sd
-import comfy.supported_models
 import comfy.text_encoders.llama
 import inside_formats
+import inside_sampling
 import torch
 from pack.nodes.host import files
 from safetensors.torch import save_file
@@ -315,27 +316,6 @@ def replace(function: Any, blocks: int) -> dict[str, Any]:
     return {"patches_replace": {"dit": {("double_block", i): function for i in range(blocks)}}}
 
 
-# The host's own module with Z-Image's options, narrow: an oracle for ours, and a MODEL that is not from our loader.
-NARROW = {
-    "image_model": "lumina2", "patch_size": 2, "in_channels": 16, "dim": 256, "n_layers": 3, "n_refiner_layers": 1,
-    "n_heads": 2, "n_kv_heads": 2, "multiple_of": 256, "ffn_dim_multiplier": 8.0 / 3.0, "norm_eps": 1e-5,
-    "qk_norm": True, "cap_feat_dim": 128, "axes_dims": [32, 48, 48], "axes_lens": [1536, 512, 512],
-    "rope_theta": 256.0, "z_image_modulation": True, "time_scale": 1000.0, "pad_tokens_multiple": 32,
-}  # fmt: skip
-
-
-def host_model() -> Any:
-    config = comfy.supported_models.ZImage(NARROW)
-    config.set_inference_dtype(torch.float32, None)
-    model = config.get_model({})
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in model.diffusion_model.named_parameters():
-        spread = 0.3 if "norm" in name else 0.5 / parameter.shape[-1] ** 0.5
-        values = torch.randn(parameter.shape, generator=generator) * spread + (1.0 if "norm" in name else 0.0)
-        parameter.data = values
-    return comfy.model_patcher.CoreModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
-
-
 def check_host_module(p: Parts) -> dict[str, Any]:
     """Our module against the host's, on the same weights; and our sampler with a MODEL of the host's."""
     theirs = host_model()
@@ -458,7 +438,9 @@ def main() -> None:
     results: dict[str, Any] = {"seconds": {}}
     with torch.inference_mode():
         parts = Parts()
-        for name, check in [*vars(sys.modules[__name__]).items(), *vars(inside_formats).items()]:
+        checks = [item for module in (sys.modules[__name__], inside_formats, inside_sampling)
+                  for item in vars(module).items()]  # fmt: skip
+        for name, check in checks:
             if name.startswith("check_"):
                 start = time.perf_counter()
                 try:

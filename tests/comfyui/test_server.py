@@ -21,8 +21,18 @@ WIDGETS = {
     "ZImageVAELoader": ["file"],
     "ZImageLatentSize": ["size", "batch_size"],
     "ZImageSampler": ["seed", "mode", "solver", "strength", "shift"],
+    "ZImageTextEncode": ["positive", "negative"],
+    "ZImageGuider": ["cfg", "cfg_normalization", "cfg_truncation"],
+    "ZImageSigmas": ["steps", "strength", "shift"],
+    "ZImageModelSampling": ["preset"],
 }
-SLOTS = {"ZImageSampler": ["model", "positive", "latent", "negative"]}
+SLOTS = {
+    "ZImageSampler": ["model", "positive", "latent", "negative"],
+    "ZImageTextEncode": ["clip"],
+    "ZImageGuider": ["model", "positive", "negative"],
+    "ZImageSigmas": ["model"],
+    "ZImageModelSampling": ["model"],
+}
 MODES = {
     "auto": {"steps": 0, "cfg": 0.0},
     "Turbo": {"steps": 8, "cfg": 1.0},
@@ -34,11 +44,20 @@ TITLES = {
     "ZImageVAELoader": ("Load Z-Image VAE", ["VAE"]),
     "ZImageLatentSize": ("Z-Image Empty Latent", ["LATENT", "INT", "INT"]),
     "ZImageSampler": ("Z-Image Sampler", ["LATENT"]),
+    "ZImageTextEncode": ("Z-Image Text Encode", ["CONDITIONING", "CONDITIONING"]),
+    "ZImageGuider": ("Z-Image Guider", ["GUIDER"]),
+    "ZImageSigmas": ("Z-Image Sigmas", ["SIGMAS"]),
+    "ZImageModelSampling": ("Z-Image Model Sampling", ["MODEL"]),
 }
 
 
 def widgets(info: dict[str, Any]) -> list[str]:
     return [name for part in info["input_order"].values() for name in part if name not in SLOTS.get(info["name"], [])]
+
+
+def test_every_node_is_listed(server: Server) -> None:
+    nodes = server.get("/object_info").items()
+    assert {name for name, info in nodes if info["python_module"].endswith(server.pack.name)} == set(WIDGETS)
 
 
 @pytest.mark.parametrize("node_id", WIDGETS)
@@ -60,6 +79,12 @@ def test_modes_stay_as_they_are(server: Server) -> None:
     solvers = server.node("ZImageSampler")["input"]["required"]["solver"][1]["options"]
     assert solvers[0] == "euler"
     assert set(solvers) == set(server.node("KSampler")["input"]["required"]["sampler_name"][0])
+
+
+def test_presets_stay_as_they_are(server: Server) -> None:
+    options = server.node("ZImageModelSampling")["input"]["required"]["preset"][1]["options"]
+    found = {o["key"]: list(o["inputs"].get("required", {})) for o in options}
+    assert found == {"auto": [], "Turbo": [], "Base": [], "custom": ["shift"]}
 
 
 def test_every_node_has_its_page(server: Server) -> None:

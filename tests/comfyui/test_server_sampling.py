@@ -1,0 +1,88 @@
+"""The sampler's parts and the text node through a real server: the pictures, and what stands on the nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from comfyui.graphs import PROMPT, demo_prompt, node, succeed
+from comfyui.server import Result, Server
+from PIL import Image
+
+BASE = {"mode": "Base", "mode.steps": 5, "mode.cfg": 4.0, "mode.cfg_normalization": True, "mode.cfg_truncation": 0.5}
+
+
+def encoded(negative: str = "", positive: str = PROMPT) -> dict[str, Any]:
+    return node("ZImageTextEncode", clip=["clip", 0], positive=positive, negative=negative)
+
+
+def in_parts(prompt: dict[str, Any], steps: int, **guider: Any) -> dict[str, Any]:
+    """The graph with its sampler taken apart."""
+    sampler = prompt["sampler"]["inputs"]
+    model = sampler["model"]
+    guidance = {"cfg": 0.0, "cfg_normalization": False, "cfg_truncation": 1.0} | guider
+    return prompt | {
+        "guider": node("ZImageGuider", model=model, positive=["both", 0], negative=["both", 1], **guidance),
+        "sigmas": node("ZImageSigmas", model=model, steps=steps, strength=sampler["strength"], shift=0.0),
+        "noise": node("RandomNoise", noise_seed=sampler["seed"]),
+        "euler": node("KSamplerSelect", sampler_name="euler"),
+        "both": encoded(),
+        "sampler": node(
+            "SamplerCustomAdvanced", noise=["noise", 0], guider=["guider", 0], sampler=["euler", 0],
+            sigmas=["sigmas", 0], latent_image=["size", 0],
+        ),
+    }  # fmt: skip
+
+
+def pixels(server: Server, result: Result) -> np.ndarray[Any, Any]:
+    return np.asarray(Image.open(server.image(result, "save")))
+
+
+def test_parts_draw_what_the_sampler_draws(server: Server) -> None:
+    whole = demo_prompt(variant="Base", mode=BASE, negative=["empty", 0], seed=4)
+    parts = in_parts(whole, 5, cfg=4.0, cfg_normalization=True, cfg_truncation=0.5)
+    result = succeed(server.run(parts))
+    assert (pixels(server, result) == pixels(server, succeed(server.run(whole)))).all()
+    assert result.texts["guider"] == "Base (from its metadata), cfg 4 (guidance 3), normalised, until 0.5."
+    assert result.texts["sigmas"] == "Base (from its metadata), 5 steps, shift 6 (from the model), strength 1."
+    assert result.outputs["guider"]["text"] == [result.texts["guider"]]
+
+
+@pytest.mark.parametrize(
+    "preset, said",
+    [
+        ({"preset": "auto"}, "shift 3 (Turbo, from its metadata)."),
+        ({"preset": "Base"}, "shift 6 (Base's)."),
+        ({"preset": "custom", "preset.shift": 4.5}, "shift 4.5 (as set)."),
+    ],
+)
+def test_model_sampling(server: Server, preset: dict[str, Any], said: str) -> None:
+    prompt = demo_prompt(model=["shifted", 0])
+    prompt["shifted"] = node("ZImageModelSampling", model=["model", 0], **preset)
+    result = succeed(server.run(prompt))
+    assert result.texts["shifted"] == said
+    assert f"{said.split(' (')[0]} (from the graph)" in result.texts["sampler"]
+
+
+def test_prompts_are_text_boxes(server: Server) -> None:
+    inputs = server.node("ZImageTextEncode")["input"]["required"]
+    assert all(inputs[name][1]["multiline"] and inputs[name][1]["dynamicPrompts"] for name in ("positive", "negative"))
+
+
+def test_text_encode(server: Server) -> None:
+    """Both prompts from one node draw what two CLIP Text Encode draw; it says how long they are."""
+    prompt = demo_prompt(variant="Base", mode=BASE, negative=["empty", 0], seed=4)
+    joined = demo_prompt(variant="Base", mode=BASE, positive=["both", 0], negative=["both", 1], seed=4)
+    joined["both"] = encoded()
+    result = succeed(server.run(joined))
+    assert (pixels(server, result) == pixels(server, succeed(server.run(prompt)))).all()
+    assert result.texts["both"].startswith("Positive ") and result.texts["both"].endswith("negative 8 tokens.")
+    joined["both"] = encoded(negative="a blue square " * 200)
+    assert "The negative prompt is longer than the official 512 tokens" in succeed(server.run(joined)).texts["both"]
+
+
+def test_a_shift_out_of_range_is_refused(server: Server) -> None:
+    prompt = demo_prompt(model=["shifted", 0])
+    prompt["shifted"] = node("ZImageModelSampling", model=["model", 0], preset="custom", **{"preset.shift": 0.0})
+    assert server.run(prompt).status == "refused"
