@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import gguf
@@ -314,3 +315,60 @@ def test_codeword_types_without_the_gguf_package(transformer, tmp_path, monkeypa
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(CheckpointError, match="IQ2_XS weights, which take the gguf package: pip install gguf"):
         load_transformer(tmp_path / "x.gguf")
+
+
+@pytest.mark.parametrize("prefixed", [True, False])
+def test_marks_in_the_metadata_may_name_layers_with_or_without_the_prefix(transformer, tmp_path, prefixed):
+    prefix = "model.diffusion_model."
+    FORMS["fp8 scaled metadata"](transformer, tmp_path / "x.safetensors", prefix)
+    conf = {"format": "float8_e4m3fn", "full_precision_matrix_mult": True}
+    layer = "layers.0.attention.out"
+    layers = {(prefix if prefixed else "") + layer: conf}
+    state = load_file(str(tmp_path / "x.safetensors"))
+    save_file(state, str(tmp_path / "x.safetensors"), {"_quantization_metadata": json.dumps({"layers": layers})})
+    source = inspect_checkpoint(tmp_path / "x.safetensors").sources[f"{layer}.weight"]
+    assert source.parts[0].options == conf
+
+
+def test_the_legacy_mark_of_two_elements_asks_for_full_precision(transformer, tmp_path):
+    FORMS["fp8 scaled legacy"](transformer, tmp_path / "x.safetensors")
+    state = load_file(str(tmp_path / "x.safetensors")) | {"scaled_fp8": torch.zeros(2, dtype=E4M3)}
+    save_file(state, str(tmp_path / "x.safetensors"))
+    options = {p.options.get("full_precision_matrix_mult") for p in parts_of(tmp_path / "x.safetensors") if not p.dense}
+    assert options == {True}
+
+
+def parts_of(path):
+    return [part for source in inspect_checkpoint(path).sources.values() for part in source.parts]
+
+
+def test_the_dtype_is_believed_over_a_mark(transformer, tmp_path):
+    """Writers have marked e5m2 and dense layers as e4m3fn."""
+    want = FORMS["fp8 e5m2 scaled comfy_quant"](transformer, tmp_path / "x.safetensors")
+    state = load_file(str(tmp_path / "x.safetensors"))
+    mark = torch.tensor(list(b'{"format": "float8_e4m3fn"}'), dtype=torch.uint8)
+    state |= {name: mark.clone() for name in state if name.endswith("comfy_quant")}
+    save_file(state, str(tmp_path / "x.safetensors"))
+    held = weights_of(load_transformer(tmp_path / "x.safetensors", dtype="float32"))
+    assert all(torch.equal(held[name], tensor) for name, tensor in want.items())
+
+
+def test_bytes_without_a_mark_are_not_guessed_at(transformer, tmp_path):
+    state = dict(transformer)
+    state["layers.0.attention.out.weight"] = torch.zeros(256, 256, dtype=torch.int8)
+    save_file(state, str(tmp_path / "x.safetensors"))
+    with pytest.raises(CheckpointError, match="I8 without a mark of its format"):
+        load_transformer(tmp_path / "x.safetensors")
+
+
+def test_a_gguf_encoder_says_its_own_theta_and_epsilon(qwen, tmp_path):
+    metadata = {"qwen3.rope.freq_base": 5e6, "qwen3.attention.layer_norm_rms_epsilon": 1e-5}
+    writers.ggml("F16", "qwen3", metadata=metadata)(writers.llamacpp_encoder(qwen.state_dict()), tmp_path / "x.gguf")
+    config = inspect_checkpoint(tmp_path / "x.gguf").config
+    assert (config["rope_theta"], config["rms_norm_eps"]) == (5e6, 1e-5)
+
+
+def test_packed_weights_move_with_their_module(transformer, tmp_path):
+    FORMS["Q8_0"](transformer, tmp_path / "x.gguf")
+    layer = load_transformer(tmp_path / "x.gguf", dtype="float32").get_submodule("layers.0.attention.qkv")
+    assert {buffer.device.type for buffer in layer.to("meta").buffers()} == {"meta"}

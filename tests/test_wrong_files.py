@@ -74,6 +74,11 @@ WRONG = {
         lambda: keys("model.diffusion_model.input_blocks.0.0.weight"),
         "a Stable Diffusion UNet",
     ),
+    "SD, diffusers": (
+        "transformer",
+        lambda: keys("down_blocks.0.attentions.0.transformer_blocks.0.norm1.weight", "conv_in.weight"),
+        "a Stable Diffusion UNet",
+    ),
     "Qwen-Image": ("transformer", lambda: keys("transformer_blocks.0.img_mod.1.weight"), "of another family"),
     "Wan": ("transformer", lambda: keys("blocks.0.cross_attn.k.weight", "patch_embedding.weight"), "a video model"),
     "LoRA": ("transformer", lambda: keys("diffusion_model.layers.0.attention.to_q.lora_A.weight"), "a LoRA"),
@@ -105,6 +110,13 @@ WRONG = {
     "Qwen3-8B": ("text_encoder", lambda: encoder(4096, 36, 300), "Qwen3-8B; Z-Image needs the plain Qwen3-4B"),
     "Qwen3-1.7B": ("text_encoder", lambda: encoder(2048, 28, 300), r"Qwen3-1\.7B"),
     "Qwen3-0.6B": ("text_encoder", lambda: encoder(1024, 28, 300), r"Qwen3-0\.6B"),
+    "Qwen3-14B": ("text_encoder", lambda: encoder(5120, 40, 300), "Qwen3-14B"),
+    "Qwen3-Reranker": ("text_encoder", lambda: encoder(2560, 36, 151669), "Qwen3-Reranker-4B"),
+    "a later Qwen": (
+        "text_encoder",
+        lambda: encoder(64, 2, 300) | keys("model.layers.0.linear_attn.in_proj.weight"),
+        "a Qwen of a later generation",
+    ),
     "Qwen3-Embedding": ("text_encoder", lambda: encoder(2560, 36, 151665), "Qwen3-Embedding-4B"),
     "without its last layer": ("text_encoder", lambda: encoder(2560, 35, 300), "without its last layer"),
     "Llama": (
@@ -120,6 +132,11 @@ WRONG = {
         "vae",
         lambda: keys("decoder.conv_in.weight", "decoder.up.0.block.0.norm1.weight", "post_quant_conv.weight"),
         "a VAE of the Stable Diffusion family.*16-channel Flux VAE",
+    ),
+    "SD VAE, one of the two convolutions": (
+        "vae",
+        lambda: keys("decoder.conv_in.weight", "decoder.up.0.block.0.norm1.weight", "quant_conv.weight"),
+        "a VAE of the Stable Diffusion family",
     ),
     "Flux.2 VAE": (
         "vae",
@@ -238,3 +255,51 @@ def test_empty_tensors_and_known_junk_are_dropped(tmp_path):
     junk = {"norm_final.weight": torch.full((128,), float("nan")), "layers.0.attention.empty": torch.zeros(0)}
     save_file(z_image() | junk, str(tmp_path / "merge.safetensors"))
     assert load_transformer(tmp_path / "merge.safetensors").info.unexpected == ()
+
+
+def test_a_text_encoder_folder_of_another_model_is_told_by_its_config(tmp_path):
+    save_file(encoder(64, 2, 300), str(tmp_path / "model.safetensors"))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen3_vl_text"}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="a qwen3_vl_text model; Z-Image needs the plain Qwen3-4B"):
+        load_text_encoder(tmp_path)
+
+
+def test_what_belongs_to_another_part_of_an_all_in_one_file_says_nothing_of_this_one(tmp_path):
+    state = {f"model.diffusion_model.{n}": t for n, t in z_image().items()}
+    state |= {f"text_encoders.other.{n}": torch.zeros(2) for n in ("visual.x", "siglip_embedder.0.weight")}
+    save_file(state, str(tmp_path / "all.safetensors"))
+    assert load_transformer(tmp_path / "all.safetensors").info.missing == ()
+
+
+def test_a_folder_without_the_part_says_what_it_has(tmp_path):
+    diffusers_transformer().save_pretrained(tmp_path / "transformer")
+    with pytest.raises(CheckpointError, match="has no text_encoder folder; it has transformer"):
+        load_text_encoder(tmp_path)
+
+
+JUNK = {
+    "transformer": ["norm_final.weight", "freqs_cis", "scaled_fp8"],
+    "text_encoder": ["lm_head.weight", "model.rotary_emb.inv_freq", "model.layers.0.self_attn.rotary_emb.inv_freq"],
+}
+
+
+@pytest.mark.parametrize("kind", JUNK)
+def test_what_files_carry_and_no_model_has_is_dropped(tmp_path, kind):
+    state = z_image() if kind == "transformer" else encoder(64, 2, 300)
+    save_file(state | {name: torch.ones(2) for name in JUNK[kind]}, str(tmp_path / "x.safetensors"))
+    assert inspect_checkpoint(tmp_path / "x.safetensors", kind).unexpected == ()
+
+
+def test_a_gguf_encoder_s_untied_head_and_tables_are_dropped(tmp_path):
+    state = {n.removeprefix("model."): t.float() for n, t in encoder(64, 2, 300).items()}
+    more = {"output.weight": torch.ones(300, 64), "rope_freqs.weight": torch.ones(64)}
+    writers.ggml("F16", "qwen3")(writers.llamacpp_encoder(state) | more, tmp_path / "qwen.gguf")
+    assert inspect_checkpoint(tmp_path / "qwen.gguf").unexpected == ()
+
+
+def test_a_tensor_whose_bytes_do_not_fit_its_shape_is_damage(tmp_path):
+    save_file(z_image(), str(tmp_path / "x.safetensors"))
+    data = (tmp_path / "x.safetensors").read_bytes()
+    (tmp_path / "x.safetensors").write_bytes(data.replace(b'"shape":[1,128]', b'"shape":[2,128]', 1))
+    with pytest.raises(CheckpointError, match="its header cannot be read"):
+        inspect_checkpoint(tmp_path / "x.safetensors")
