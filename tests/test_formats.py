@@ -16,6 +16,7 @@ from zimage_core import CheckpointError, inspect_checkpoint, load_text_encoder, 
 from zimage_core.checkpoint.geometry import expected_shapes
 from zimage_core.checkpoint.load import load_module
 from zimage_core.checkpoint.packed import PackedEmbedding, PackedLinear
+from zimage_core.errors import TokenizerError
 from zimage_core.model import S3DiT, S3DiTConfig
 
 DEMO = writers.DEMO
@@ -372,3 +373,44 @@ def test_packed_weights_move_with_their_module(transformer, tmp_path):
     FORMS["Q8_0"](transformer, tmp_path / "x.gguf")
     layer = load_transformer(tmp_path / "x.gguf", dtype="float32").get_submodule("layers.0.attention.qkv")
     assert {buffer.device.type for buffer in layer.to("meta").buffers()} == {"meta"}
+
+
+@pytest.mark.parametrize("form", ["fp8 scaled legacy", "fp8 scaled comfy_quant"])
+def test_a_lost_scale_is_damage(transformer, tmp_path, form):
+    split = writers.diffusers_transformer(transformer)
+    FORMS[form](split, tmp_path / "x.safetensors")
+    state = load_file(str(tmp_path / "x.safetensors"))
+    lost = next(name for name in state if "to_k.weight_scale" in name or "to_k.scale_weight" in name)
+    save_file({name: tensor for name, tensor in state.items() if name != lost}, str(tmp_path / "x.safetensors"))
+    with pytest.raises(CheckpointError, match=r"lacks a scale of .*attention\.qkv\.weight"):
+        load_transformer(tmp_path / "x.safetensors")
+
+
+def test_a_gguf_model_is_saved_as_large_as_it_is(transformer, tmp_path):
+    FORMS["Q8_0"](transformer, tmp_path / "x.gguf")
+    model = load_transformer(tmp_path / "x.gguf", dtype="float32")
+    torch.save(model.state_dict(), tmp_path / "x.pt")
+    assert (tmp_path / "x.pt").stat().st_size < 1.2 * (tmp_path / "x.gguf").stat().st_size + 200_000
+
+
+def test_a_move_that_fails_leaves_a_layer_whole(transformer, tmp_path):
+    FORMS["Q8_0"](transformer, tmp_path / "x.gguf")
+    layer = load_transformer(tmp_path / "x.gguf", dtype="float32").get_submodule("layers.0.attention.qkv")
+
+    def full(tensor):
+        raise RuntimeError("out of memory")
+
+    before = layer.dequantized(torch.float32)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        layer._apply(full)
+    assert torch.equal(layer.dequantized(torch.float32), before)
+
+
+def test_another_model_s_tokenizer_is_not_used(qwen, tmp_path):
+    from tokenizers import Tokenizer, models
+
+    state = {n: t.clone() for n, t in qwen.state_dict().items()}
+    save_file(state, str(tmp_path / "qwen.safetensors"))
+    Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]")).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(TokenizerError, match=r"is not the tokenizer of qwen\.safetensors"):
+        load_text_encoder(tmp_path / "qwen.safetensors")

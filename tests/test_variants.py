@@ -69,3 +69,8 @@ def test_unusual_settings_are_noted_and_usual_ones_are_not():
     assert "cfg 4" in notes(turbo, 4.0, False)[0]
     assert "negative" in notes(turbo, 1.0, True)[0]
     assert notes(turbo, 1.0, False) == notes(base, 5.0, True) == []
+
+
+@pytest.mark.parametrize("name", ["zimage_nude_turbo_v2", "anime_upgrade-turbo", "wide_turbo"])
+def test_a_word_that_ends_in_de_does_not_undo_turbo(name):
+    assert variant_in_name(name) == "turbo"

@@ -303,3 +303,89 @@ def test_a_tensor_whose_bytes_do_not_fit_its_shape_is_damage(tmp_path):
     (tmp_path / "x.safetensors").write_bytes(data.replace(b'"shape":[1,128]', b'"shape":[2,128]', 1))
     with pytest.raises(CheckpointError, match="its header cannot be read"):
         inspect_checkpoint(tmp_path / "x.safetensors")
+
+
+STRAY = [{"scaling_factor": 0.18215}, {"model_type": "qwen2_5_vl"}, {"quantization_config": {"quant_method": "awq"}}]
+
+
+@pytest.mark.parametrize("stray", [*[json.dumps(config) for config in STRAY], "<html>not found</html>"])
+def test_a_stray_config_in_a_folder_of_downloads_refuses_nothing(tmp_path, stray):
+    (tmp_path / "config.json").write_text(stray, encoding="utf-8")
+    save_file(z_image(), str(tmp_path / "z_image_turbo.safetensors"))
+    save_file(encoder(64, 2, 300), str(tmp_path / "qwen_3_4b.safetensors"))
+    ae = (writers.DEMO / "demo_vae.safetensors").read_bytes()
+    (tmp_path / "ae.safetensors").write_bytes(ae)
+    for name in ("z_image_turbo", "qwen_3_4b", "ae"):
+        assert inspect_checkpoint(tmp_path / f"{name}.safetensors").missing == ()
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+@pytest.mark.parametrize("sharded", [True, False])
+def test_folders_with_variants_and_their_indexes(tmp_path, variant, sharded):
+    model = diffusers_transformer(n_layers=1)
+    size = {"max_shard_size": "300KB"} if sharded else {}
+    model.save_pretrained(tmp_path / "transformer", variant=variant, **size)
+    if not sharded:
+        model.save_pretrained(tmp_path / "transformer", variant="bf16")  # and another one beside it
+    (tmp_path / "transformer" / "._diffusion_pytorch_model.safetensors").write_bytes(b"\0\5\x16\7")
+    assert load_transformer(tmp_path).info.missing == ()
+    for shard in (tmp_path / "transformer").glob("diff*-00001-of-*"):
+        assert load_transformer(shard).info.missing == ()
+        for index in (tmp_path / "transformer").glob("*.index*.json"):
+            assert load_transformer(index).info.missing == ()
+            index.unlink()
+        assert load_transformer(shard).info.missing == ()  # by their numbers
+
+
+def test_whole_files_of_other_models_are_named_by_more_than_the_vae_in_them(tmp_path):
+    vae = {"first_stage_model." + key: torch.zeros(2) for key in WRONG_VAE}
+    for name, key, title in (
+        ("sdxl", "model.diffusion_model.input_blocks.0.0.weight", "a Stable Diffusion UNet"),
+        ("flux1-dev-fp8", "model.diffusion_model.double_blocks.0.img_attn.qkv.weight", "a Flux model"),
+    ):
+        save_file(vae | keys(key), str(tmp_path / f"{name}.safetensors"))
+        with pytest.raises(CheckpointError, match=title):
+            load_transformer(tmp_path / f"{name}.safetensors")
+
+
+WRONG_VAE = ["decoder.conv_in.weight", "decoder.up.0.block.0.norm1.weight"]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "hunyuan-dense"])
+def test_a_language_model_with_qwen3_s_names_is_told_by_its_architecture(tmp_path, architecture):
+    state = {n.removeprefix("model."): t.float() for n, t in encoder(64, 2, 300).items()}
+    writers.ggml("F16", architecture)(writers.llamacpp_encoder(state), tmp_path / "x.gguf")
+    with pytest.raises(CheckpointError, match=f"a {architecture} model"):
+        load_text_encoder(tmp_path / "x.gguf")
+
+
+@pytest.mark.parametrize(
+    "key, words",
+    [
+        ("model.layers.0.mlp.up_proj.weight_scale_inv", "FP8 blocks"),
+        ("model.layers.0.mlp.up_proj.weight_packed", "a compressed-tensors file"),
+        ("model.layers.0.mlp.up_proj.W_q", "an HQQ file"),
+        ("model.layers.0.mlp.up_proj.qzeros", "a GPTQ or AWQ file"),
+    ],
+)
+def test_quantised_encoders_of_other_libraries(tmp_path, key, words):
+    save_file(encoder(64, 2, 300) | keys(key), str(tmp_path / "x.safetensors"))
+    with pytest.raises(CheckpointError, match=words):
+        load_text_encoder(tmp_path / "x.safetensors")
+
+
+def test_half_a_vae(tmp_path):
+    state = load_vae(writers.DEMO / "demo_vae.safetensors").model.state_dict()
+    save_file({n: t for n, t in state.items() if n.startswith("decoder.")}, str(tmp_path / "x.safetensors"))
+    with pytest.raises(CheckpointError, match="has no encoder"):
+        load_vae(tmp_path / "x.safetensors")
+    save_file(dict(state) | {"decoder.conv_in.weight": torch.zeros(3)}, str(tmp_path / "x.safetensors"))
+    with pytest.raises(CheckpointError, match="it is damaged"):
+        load_vae(tmp_path / "x.safetensors")
+
+
+def test_claims_of_size_cost_nothing(tmp_path):
+    state = z_image() | {f"layers.{i}.x": torch.zeros(1) for i in range(1200)}
+    save_file(state, str(tmp_path / "x.safetensors"))
+    with pytest.raises(CheckpointError, match="1,200 layers is no model"):
+        inspect_checkpoint(tmp_path / "x.safetensors")

@@ -218,7 +218,8 @@ class S3DiT(nn.Module):
         self.x_pad_token = nn.Parameter(torch.empty(1, config.dim, **factory))
         self.cap_pad_token = nn.Parameter(torch.empty(1, config.dim, **factory))
         for token in (self.x_pad_token, self.cap_pad_token):
-            token.data.copy_(torch.randn(token.shape) * 0.02)  # a host may ask for float8, which has no normal_
+            # A host may ask for float8, which has no normal_.
+            token.data.copy_(torch.randn(token.shape, device=token.device) * 0.02)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> S3DiT:
         # What `.to()`, `.half()`, ... do to parameters, they do to the type of the arithmetic.

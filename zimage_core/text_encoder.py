@@ -115,14 +115,28 @@ def _materialise_rope(model: Any, device: torch.device) -> None:
 
 
 def _tokenizer_of(info: CheckpointInfo, given: str | Path | None) -> Any:
-    beside = any(_is_tokenizer(place) for place in _near(info.path))
-    inside = tokenizer_parts(dict(info.checkpoint.metadata)) if given is None and not beside else None
+    """The given one, or the GGUF file's own, or the nearest; checked, since another model's would only draw badly."""
+    inside = tokenizer_parts(dict(info.checkpoint.metadata)) if given is None else None
     if inside is None or info.checkpoint.metadata.get("tokenizer.ggml.model") != "gpt2":
-        return load_tokenizer(find_tokenizer(info.path, given))
+        place = find_tokenizer(info.path, given)
+        found = load_tokenizer(place)
+        _check_tokenizer(found, place, info)
+        return found
     tokens, merges, types = inside
     special = {token: i for i, (token, kind) in enumerate(zip(tokens, types)) if kind in _ADDED_TOKENS}
     vocab = {token: i for i, token in enumerate(tokens) if token not in special}
     return byte_level_bpe(vocab, [tuple(merge.split(" ")) for merge in merges], special)
+
+
+def _check_tokenizer(tokenizer: Any, place: Path, info: CheckpointInfo) -> None:
+    """The template's own words must be single tokens that the encoder has."""
+    for word in ("<|im_start|>", "<|im_end|>"):
+        ids = tokenizer.encode(word, add_special_tokens=False).ids
+        if ids != [tokenizer.token_to_id(word)] or ids[0] >= info.config["vocab_size"]:
+            raise TokenizerError(
+                f"{place} is not the tokenizer of {info.path.name}: {word} is no token that the encoder has; put its "
+                f"own tokenizer.json, or vocab.json and merges.txt, beside it in a folder named tokenizer"
+            )
 
 
 def find_tokenizer(encoder: Path, given: str | Path | None = None) -> Path:

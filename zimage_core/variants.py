@@ -115,7 +115,7 @@ def variant_in_name(name: str) -> str | None:
 
 def _word_for_variant(text: str) -> str | None:
     text = text.lower()
-    if re.search(r"de[-_ ]?turbo", text):  # Turbo with its distillation undone: runs as Base does
+    if re.search(r"(?<![a-z])de[-_ ]?turbo", text):  # Turbo with its distillation undone: runs as Base does
         return "base"
     if "turbo" in text or re.search(r"(?<![a-z])zit(?![a-z])", text):
         return "turbo"

@@ -182,9 +182,9 @@ def overflow_statistic(checkpoint: Checkpoint, stored: Mapping[str, Source]) -> 
 def _explain(checkpoint: Checkpoint, kind: str | None, found: tuple[str, ...]) -> str:
     wanted = TITLES[kind] if kind else "a Z-Image transformer, a Qwen3 text encoder or a Flux-type VAE"
     name = checkpoint.path.name
-    if found:
-        return f"{name} is {TITLES[found[0]]}, not {wanted}"
     title = refusals.other(checkpoint.tensors)
+    if found and not title:
+        return f"{name} is {TITLES[found[0]]}, not {wanted}"
     if title:
         return f"{name} is not {wanted}: it looks like {title}"
     keys = ", ".join(list(checkpoint.tensors)[:3]) or "nothing"

@@ -6,6 +6,7 @@ Only headers are read here; `Checkpoint.reader` fetches one tensor at a time fro
 from __future__ import annotations
 
 import json
+import mmap
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,12 +26,15 @@ DTYPES = {
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 # Sizes of what safetensors can hold and we have no use for.
-_OTHER_SIZES = {"U16": 2, "U32": 4, "U64": 8, "F8_E8M0": 1, "C64": 8}
+_OTHER_SIZES = {"U16": 2, "U32": 4, "U64": 8, "F8_E8M0": 1, "C64": 8, "F4": 0.5, "F6_E2M3": 0.75, "F6_E3M2": 0.75}
+MAX_DIMS = 8
 
 # The parts of a diffusers folder, by the kind of module they hold.
 COMPONENT_FOLDERS = {"transformer": "transformer", "text_encoder": "text_encoder", "vae": "vae"}
 SUFFIXES = (".safetensors", ".sft", ".gguf")
 MAX_HEADER = 100_000_000
+# diffusers and transformers put a variant's name (fp16, bf16) into the index's at one place or another.
+_INDEX = re.compile(r"\.safetensors\.index(\.\w+)?\.json$")
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.(safetensors|gguf)")
 
 
@@ -58,6 +62,7 @@ class Checkpoint:
     metadata   the metadata of the file, or of the first shard: strings, and in a GGUF file other values too
     config     config.json beside the weights, where there is one
     scheduler  scheduler_config.json of the diffusers folder around them, where there is one
+    config_is_own   whether that config must be of these weights: in a folder of downloads it may be anyone's
     """
 
     path: Path
@@ -65,6 +70,7 @@ class Checkpoint:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     scheduler: Mapping[str, Any] = field(default_factory=dict)
+    config_is_own: bool = False
 
     def reader(self) -> Callable[[str], Tensor]:
         """A function that reads tensors by name, each file opened once and kept mapped while the function lives.
@@ -100,11 +106,13 @@ def _safetensors_reader(path: Path) -> Callable[[str], Tensor]:
 
 
 def _gguf_reader(path: Path, tensors: Mapping[str, TensorInfo]) -> Callable[[str], Tensor]:
-    mapped = torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8)
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
     def read(name: str) -> Tensor:
         info = tensors[name]
-        data = mapped[info.offset : info.offset + info.size]
+        # A storage for each tensor: one over the whole file would be copied and saved with every one of them.
+        data = torch.frombuffer(mapped, dtype=torch.uint8, count=info.size, offset=info.offset)
         dtype = DTYPES.get(info.dtype)
         if dtype is None:
             return data.reshape(*info.shape[:-1], -1)
@@ -130,14 +138,20 @@ def open_checkpoint(path: str | Path, kind: str | None = None) -> Checkpoint:
         header, file_metadata = read_header(file)
         metadata = metadata or file_metadata
         tensors |= header
-    folder = files[0].parent
+    folder, own = files[0].parent, _is_of_a_folder(path, files[0])
     return Checkpoint(
         path=path,
         tensors=tensors,
         metadata=metadata,
-        config=read_json(folder / "config.json"),
+        config=read_json(folder / "config.json", strict=own),
+        config_is_own=own,
         scheduler=read_json(folder.parent / "scheduler" / "scheduler_config.json"),
     )
+
+
+def _is_of_a_folder(path: Path, file: Path) -> bool:
+    """Whether a file has a folder of its own, with its config.json in it."""
+    return path.is_dir() or path.suffix == ".json" or file.name.startswith(("diffusion_pytorch_model", "model"))
 
 
 def is_gguf(path: Path) -> bool:
@@ -179,10 +193,12 @@ def _read_safetensors_header(path: Path) -> tuple[dict[str, TensorInfo], dict[st
 def _tensor_info(entry: Mapping[str, Any], start: int, path: Path) -> TensorInfo:
     """A header's claims about one tensor, checked against each other. Raises ValueError where they disagree."""
     shape, dtype, (begin, end) = tuple(entry["shape"]), entry["dtype"], entry["data_offsets"]
-    if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)) or not isinstance(dtype, str) or begin > end:
+    if len(shape) > MAX_DIMS or not all(type(n) is int and 0 <= n < 1 << 63 for n in (*shape, begin, end)):
         raise ValueError("shapes and offsets are whole numbers")
-    element = DTYPES[dtype].itemsize if dtype in DTYPES else _OTHER_SIZES.get(dtype)
-    if element is not None and prod(shape) * element != end - begin:
+    if not isinstance(dtype, str) or begin > end:
+        raise ValueError("a tensor has no type, or ends before it begins")
+    element = DTYPES[dtype].itemsize if dtype in DTYPES else _OTHER_SIZES[dtype]
+    if prod(shape) * element != end - begin:
         raise ValueError("a tensor's bytes do not fit its shape")
     return TensorInfo(shape, dtype, path, start + begin, end - begin)
 
@@ -205,13 +221,18 @@ def _what_starts_with(start: bytes) -> str:
     return "not a safetensors file and not a GGUF file: use one of these"
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file, or an empty one where there is no such file."""
+def read_json(path: Path, strict: bool = True) -> dict[str, Any]:
+    """A JSON object from a file, or an empty one where there is no such file, or none that can be read if not strict.
+
+    Raises CheckpointError for a file that is no JSON.
+    """
     if not path.is_file():
         return {}
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
+        if not strict:
+            return {}
         raise CheckpointError(f"{path} is not readable JSON: {error}") from error
     return data if isinstance(data, dict) else {}
 
@@ -228,35 +249,40 @@ def _component(folder: Path, kind: str | None) -> Path:
 
 
 def _weights_in(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.name.lower().endswith(SUFFIXES) and file.is_file())
+    return sorted(file for file in folder.iterdir() if file.name.lower().endswith(SUFFIXES) and _is_visible(file))
+
+
+def _is_visible(file: Path) -> bool:
+    """macOS leaves `._name` beside files on other systems' drives."""
+    return file.is_file() and not file.name.startswith(".")
 
 
 def _files_of(path: Path) -> list[Path]:
     """The files that together make up `path`: a file, an index, one of several shards, or a folder."""
     if path.is_dir():
         return _files_in(path)
-    if path.name.endswith(".index.json"):
+    if _INDEX.search(path.name):
         return _indexed(path)
     shard = _SHARD.fullmatch(path.name)
     if shard is None or int(shard[3]) == 1:
         return [path]
-    if shard[4] == "gguf":
-        return _numbered(path, shard[1], int(shard[3]))
-    index = path.with_name(f"{shard[1]}.safetensors.index.json")
-    if not index.is_file():
-        raise CheckpointError(f"{path.name} is one of several shards, and their index {index.name} is not beside it")
-    return _indexed(index)
+    stem, _, variant = shard[1].partition(".")
+    names = [f"{shard[1]}.safetensors.index.json", f"{stem}.safetensors.index.{variant}.json"]
+    index = next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
+    return _indexed(index) if index else _numbered(path, shard)
 
 
 def _files_in(folder: Path) -> list[Path]:
-    for index in sorted(folder.glob("*.safetensors.index.json")):
+    # The one without a variant's name first: it is what the folder is known for.
+    for index in sorted((file for file in folder.iterdir() if _INDEX.search(file.name)), key=lambda f: len(f.name)):
         return _indexed(index)
     files = _weights_in(folder)
-    if len(files) == 1:
-        return files
     shard = _SHARD.fullmatch(files[0].name) if files else None
-    if shard and shard[4] == "gguf" and len(files) == int(shard[3]):
-        return _numbered(files[0], shard[1], len(files))
+    if shard and len(files) == int(shard[3]):
+        return _numbered(files[0], shard)
+    stems = {file.name.partition(".")[0] for file in files}
+    if len(stems) == 1:  # one model in several variants
+        return [min(files, key=lambda file: len(file.name))]
     if not files:
         parts = [name for name in COMPONENT_FOLDERS.values() if (folder / name).is_dir()]
         hint = f"; name one of its parts: {', '.join(parts)}" if parts else ""
@@ -266,9 +292,10 @@ def _files_in(folder: Path) -> list[Path]:
     raise CheckpointError(f"{folder} holds {len(files)} files of weights and no index: name one of them")
 
 
-def _numbered(path: Path, stem: str, total: int) -> list[Path]:
-    """The shards of a GGUF file, which have no index but their numbers."""
-    files = [path.with_name(f"{stem}-{i:05}-of-{total:05}.gguf") for i in range(1, total + 1)]
+def _numbered(path: Path, shard: re.Match[str]) -> list[Path]:
+    """Shards without an index, by their numbers: GGUF files have none."""
+    total = int(shard[3])
+    files = [path.with_name(f"{shard[1]}-{i:05}-of-{total:05}.{shard[4]}") for i in range(1, total + 1)]
     _require([file for file in files if not file.is_file()], path.name, total)
     return files
 

@@ -10,6 +10,7 @@ from ..errors import CheckpointError
 from ..model import S3DiT, S3DiTConfig
 from .files import Checkpoint
 
+MAX_LAYERS = 1000  # far above any model's, and few enough to be built in a moment
 VAE_SCALE, VAE_SHIFT = 0.3611, 0.1159
 
 
@@ -24,12 +25,12 @@ class Shapes(dict[str, tuple[int, ...]]):
         raise CheckpointError(f"{self.file} is incomplete: 1 or more missing ({name}, ...); download it again")
 
     def matrix(self, name: str) -> tuple[int, int]:
-        return self._of_rank(name, 2)  # type: ignore[return-value]
+        return self.of_rank(name, 2)  # type: ignore[return-value]
 
     def vector(self, name: str) -> int:
-        return self._of_rank(name, 1)[0]
+        return self.of_rank(name, 1)[0]
 
-    def _of_rank(self, name: str, rank: int) -> tuple[int, ...]:
+    def of_rank(self, name: str, rank: int) -> tuple[int, ...]:
         if len(self[name]) != rank:
             raise CheckpointError(f"{self.file} has {name} of shape {list(self[name])}: it is damaged")
         return self[name]
@@ -62,7 +63,10 @@ def count(names: Iterable[str], stem: str) -> int:
     """How many items there are in the unbroken row `stem.0`, `stem.1`, ..."""
     pattern = re.compile(rf"{re.escape(stem)}\.(\d{{1,6}})\.")
     found = {int(match[1]) for name in names if (match := pattern.match(name))}
-    return next(i for i in range(len(found) + 1) if i not in found)
+    number = next(i for i in range(len(found) + 1) if i not in found)
+    if number > MAX_LAYERS:
+        raise CheckpointError(f"a file with {number:,} {stem} is no model")
+    return number
 
 
 def _is_of_kind(kind: str, config: Mapping[str, Any]) -> bool:
@@ -133,12 +137,15 @@ def _text_encoder_shapes(config: Mapping[str, Any]) -> Iterable[tuple[str, tuple
 def _vae(shapes: Shapes) -> dict[str, Any]:
     """Keyword arguments for diffusers' AutoencoderKL."""
     levels = count(shapes, "encoder.down_blocks")
+    if levels == 0:
+        raise CheckpointError(f"{shapes.file} has no encoder: use the whole VAE (ae.safetensors)")
+    widths = [shapes.of_rank(f"encoder.down_blocks.{i}.resnets.0.conv1.weight", 4)[0] for i in range(levels)]
     return {
-        "block_out_channels": [shapes[f"encoder.down_blocks.{i}.resnets.0.conv1.weight"][0] for i in range(levels)],
+        "block_out_channels": widths,
         "layers_per_block": count(shapes, "encoder.down_blocks.0.resnets"),
         "down_block_types": ["DownEncoderBlock2D"] * levels,
         "up_block_types": ["UpDecoderBlock2D"] * levels,
-        "latent_channels": shapes["decoder.conv_in.weight"][1],
+        "latent_channels": shapes.of_rank("decoder.conv_in.weight", 4)[1],
         "norm_num_groups": 32,
         "scaling_factor": VAE_SCALE,
         "shift_factor": VAE_SHIFT,

@@ -30,12 +30,14 @@ class _PackedLayer(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _PackedLayer:
         packed = {f"{role}_{i}" for i, (_, _, roles) in enumerate(self.layout) for role in roles}
-        held = {name: self._buffers.pop(name) for name in list(self._buffers) if name in packed}
-        super()._apply(fn, recurse)
-        for name, tensor in held.items():
-            assert tensor is not None
-            # As bytes, which no cast to another floating type applies to.
-            self._buffers[name] = fn(tensor.view(torch.uint8)).view(tensor.dtype)
+        # As bytes, which no cast to another floating type applies to; all of them before any is replaced.
+        moved = {name: fn(self.get_buffer(name).view(torch.uint8)).view(self.get_buffer(name).dtype) for name in packed}
+        held = {name: self._buffers.pop(name) for name in packed}
+        try:
+            super()._apply(fn, recurse)
+            held = dict(moved)
+        finally:
+            self._buffers.update(held)
         return self
 
 

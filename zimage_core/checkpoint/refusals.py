@@ -15,6 +15,10 @@ _FORMS = "use the same model as bf16, FP8 (plain or scaled) or GGUF"
 
 # Numbers in a form that nobody but their own library unpacks: a mark among the keys, and what it is.
 _FORMATS = [
+    (r"\.(qzeros|g_idx)$", "a GPTQ or AWQ file"),
+    (r"\.weight_scale_inv$", "a file of FP8 blocks, as Qwen publishes them"),
+    (r"\.weight_packed$", "a compressed-tensors file"),
+    (r"\.W_q$", "an HQQ file"),
     (r"\.(qweight|wscales|wtscale|smooth_factor|proj_down)$", "a nunchaku SVDQuant file"),
     (r"\.quant_state\.bitsandbytes__|\.weight\.(absmax|quant_map|nested_absmax)$|\.SCB$", "a bitsandbytes file"),
     (r"\.weight\._(data|scale|shift)$", "a quanto file"),
@@ -26,7 +30,8 @@ _METHODS = {
     "bitsandbytes": "a bitsandbytes file", "bitsandbytes_4bit": "a bitsandbytes file",
     "bitsandbytes_8bit": "a bitsandbytes file", "quanto": "a quanto file", "torchao": "a torchao file",
     "sdnq": "an SDNQ file", "sdnq_training": "an SDNQ file", "modelopt": "a ModelOpt file", "bfl": "a ModelOpt file",
-    "auto-round": "an AutoRound file", "gptq": "a GPTQ file", "awq": "an AWQ file",
+    "auto-round": "an AutoRound file", "gptq": "a GPTQ file", "awq": "an AWQ file", "hqq": "an HQQ file",
+    "fp8": "a file of FP8 blocks, as Qwen publishes them", "compressed-tensors": "a compressed-tensors file",
 }  # fmt: skip
 
 # Parts of the Z-Image family and of its relatives that carry a Z-Image component's own keys.
@@ -52,10 +57,11 @@ _RELATIVES: dict[str, list[tuple[str, str]]] = {
 
 # Everything else people have, by a key that only such files have.
 _OTHERS = [
-    (r"lora_(A|B|up|down|unet)\b|lora_(A|B|up|down)\.|^lora_|lokr_w|hada_w|\.dora_scale",
+    (r"lora_(A|B|up|down|unet|a|b)\b|lora_(A|B|up|down)\.|^lora_|lokr_w|hada_w|\.dora_scale|\.lora\.|oft_|lora_mag|\.diff(_b)?$",
      "a LoRA, which changes a model and cannot be loaded as one"),
     (r"control_all_x_embedder|control_layers\.", "a Z-Image ControlNet, which goes beside a model"),
     (r"controlnet_|zero_convs\.", "a ControlNet, which goes beside a model"),
+    (r"context_refiner\.\d+\.attn\.|caption_embedder\.", f"a Lumina 2 model; {MODEL_HINT}"),
     (r"double_stream_modulation_img", f"a Flux.2 model; {MODEL_HINT}"),
     (r"double_blocks\.\d+\.img_attn|single_transformer_blocks\.\d+\.", f"a Flux model; {MODEL_HINT}"),
     (r"joint_blocks\.\d+", f"a Stable Diffusion 3 model; {MODEL_HINT}"),
@@ -73,6 +79,8 @@ _OTHERS = [
     (r"(en|de)coder\..*(residual|upsamples|downsamples|time_conv)|decoder\.middle\.", f"a video VAE; {VAE_HINT}"),
 ]  # fmt: skip
 
+# What GGUF files of Qwen3-4B say that they are; the image programs' own converters write words of theirs, or none.
+_ARCHITECTURES = ("qwen3", "lumina2", "pig", "cow", "")
 _PAD_TOKENS = ("x_pad_token", "cap_pad_token")
 # Width, layers and vocabulary (0: any) of models with Qwen3-4B's very keys.
 _OTHER_QWEN3 = {
@@ -82,13 +90,17 @@ _OTHER_QWEN3 = {
 }  # fmt: skip
 
 
+def _own_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    return checkpoint.config if checkpoint.config_is_own else {}
+
+
 def foreign_format(checkpoint: Checkpoint) -> str | None:
     """What a checkpoint is if its numbers are in another library's own form, with what to use instead."""
-    config = checkpoint.config.get("quantization_config")
+    config = _own_config(checkpoint).get("quantization_config")
     method = str(config.get("quant_method", "")) if isinstance(config, Mapping) else ""
     title = _METHODS.get(method.lower())
     if title is None and "quantization_config" in checkpoint.metadata:
-        title = _METHODS["nunchaku"] if _first(_FORMATS[:1], checkpoint.tensors) else None
+        title = _METHODS["nunchaku"] if _first(_FORMATS, checkpoint.tensors) else None
     title = title or _first(_FORMATS, checkpoint.tensors)
     return f"{title}, which only its own library unpacks: {_FORMS}" if title else None
 
@@ -96,12 +108,12 @@ def foreign_format(checkpoint: Checkpoint) -> str | None:
 def relative(checkpoint: Checkpoint, kind: str, prefix: str) -> str | None:
     """What a checkpoint is if it has a component's keys and more that the component has not."""
     architecture = str(checkpoint.metadata.get("general.architecture", ""))
-    if kind == "text_encoder" and architecture.startswith("qwen") and architecture != "qwen3":
+    if kind == "text_encoder" and architecture not in _ARCHITECTURES:
         return f"a {architecture} model; {ENCODER_HINT}"
-    model = str(checkpoint.config.get("model_type", ""))
+    model = str(_own_config(checkpoint).get("model_type", ""))
     if kind == "text_encoder" and model.startswith("qwen") and model != "qwen3":
         return f"a {model} model; {ENCODER_HINT}"
-    scale = checkpoint.config.get("scaling_factor")
+    scale = _own_config(checkpoint).get("scaling_factor")
     if kind == "vae" and isinstance(scale, float) and abs(scale - 0.3611) > 1e-3:
         return f"a VAE of another family (its scale is {scale:g}); {VAE_HINT}"
     if kind == "transformer" and not any(prefix + token in checkpoint.tensors for token in _PAD_TOKENS):

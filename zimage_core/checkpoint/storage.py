@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -84,8 +85,21 @@ def sources(checkpoint: Checkpoint, kind: str, layout: str, prefix: str) -> dict
             continue  # a part is missing or empty
         beside = _beside(names, stem, len(keys)) if leaf == "weight" else [{} for _ in keys]
         parts = (_part(checkpoint, key, roles, confs, read) for key, roles in zip(keys, beside) if key is not None)
-        found[name] = Source(tuple(parts))
+        found[name] = _joined(checkpoint, name, tuple(parts))
     return found
+
+
+def _joined(checkpoint: Checkpoint, name: str, parts: tuple[Part, ...]) -> Source:
+    """Raises CheckpointError for parts that are no rows of one matrix, or of which one has lost its scale."""
+    float8 = [part for part in parts if part.format.startswith("F8_")]
+    scaled = ["scale" in part.keys for part in float8]
+    lost = any(scaled) and not all(scaled)
+    lost = lost or any("format" in part.options and "scale" not in part.keys for part in float8)
+    if lost:
+        raise CheckpointError(f"{checkpoint.path.name} lacks a scale of {name}, which is scaled FP8: download it again")
+    if len({part.shape[1:] for part in parts}) > 1 or (len(parts) > 1 and not parts[0].shape):
+        raise CheckpointError(f"{checkpoint.path.name} has parts of {name} that do not fit each other: it is damaged")
+    return Source(parts)
 
 
 def _beside(names: Mapping[str, tuple[str | None, ...]], stem: str, n_parts: int) -> list[dict[str, str]]:
@@ -126,7 +140,7 @@ def _format(info: TensorInfo, options: Mapping[str, Any], roles: Mapping[str, st
         return name
     if "scale_2" in roles:
         return "ModelOpt NVFP4"
-    return f"{name} without a mark of its format" if name in ("U8", "I8") and len(info.shape) > 1 else name
+    return f"{name} without a mark of its format" if re.fullmatch(r"[IU]\d+", name) else name
 
 
 def _confs(checkpoint: Checkpoint, prefix: str) -> dict[str, Any]:
@@ -145,7 +159,7 @@ def _confs(checkpoint: Checkpoint, prefix: str) -> dict[str, Any]:
 
 def _marker(checkpoint: Checkpoint, key: str, read: Callable[[str], Tensor]) -> dict[str, Any]:
     info = checkpoint.tensors[key]
-    if info.dtype not in ("U8", "I8") or len(info.shape) != 1 or info.shape[0] > _MAX_MARKER:
+    if info.dtype != "U8" or len(info.shape) != 1 or info.shape[0] > _MAX_MARKER:
         raise CheckpointError(f"{checkpoint.path.name} has a mark {key} that is no text: it is damaged")
     return _json(checkpoint, bytes(read(key).tolist()))
 
