@@ -126,7 +126,7 @@ def _part(
     shape = (*info.shape[:-1], info.shape[-1] * columns) if info.shape else info.shape
     if "scale" in roles and (name in DENSE or name.startswith("F8_")):
         size = checkpoint.tensors[roles["scale"]].shape
-        if [d for d in size if d != 1] not in ([], list(shape[:1])):
+        if size not in ((), (1,), (1, 1), shape[:1], (*shape[:1], 1)):
             raise CheckpointError(f"{checkpoint.path.name} has scales of shape {list(size)} for {key}: it is damaged")
     return Part(name, shape, {"data": key, **roles}, options)
 
