@@ -6,16 +6,17 @@ process had received, so the part file, its place and its checksum are ours.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from .lock import alone
 
 log = logging.getLogger(__name__)
 
@@ -256,7 +257,7 @@ def fetch(item: Item) -> None:
     Raises DownloadError, and OSError where the disk is full or closed to us.
     """
     item.target.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(item):
+    with alone(item.part, DownloadError(f"another run is fetching {item.target.name}: wait for it")):
         if item.target.exists():
             raise DownloadError(f"{item.target} has appeared meanwhile: run the same command again to have it checked")
         _receive(item)
@@ -318,22 +319,3 @@ def _receive(item: Item) -> None:
 
 def _is_of_the_disk(error: Exception) -> bool:
     return isinstance(error, OSError) and bool(error.errno) and not isinstance(error, ConnectionError | TimeoutError)
-
-
-@contextlib.contextmanager
-def _alone(item: Item) -> Iterator[None]:
-    """Two runs, of turbo and of base say, must not write into the same part."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(f"{item.part}.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise DownloadError(f"another run is fetching {item.target.name}: wait for it") from None
-    except NotImplementedError:  # some network drives have no locks
-        log.warning("this drive has no locks: let only one download run at a time")
-    try:
-        yield
-    finally:
-        lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)

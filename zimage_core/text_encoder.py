@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .checkpoint.detect import CheckpointInfo, inspect_checkpoint
 from .checkpoint.files import read_json
 from .checkpoint.gguf_file import tokenizer_parts
-from .checkpoint.load import arithmetic_dtype, as_dtype, check, load_module
+from .checkpoint.load import arithmetic_dtype, as_dtype, check, load_module, unused
 from .errors import TokenizerError
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def load_text_encoder(
     """
     info = inspect_checkpoint(path, kind="text_encoder")
     used = info.config["num_hidden_layers"] - 1
-    spare = (f"layers.{used}.", "norm.")
+    spare = unused(info)
     check(info, spare)  # before a tokenizer is looked for: what is wrong with the file matters more
     found = _tokenizer_of(info, tokenizer)
     device = torch.device(device)

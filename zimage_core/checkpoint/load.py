@@ -134,6 +134,11 @@ def check(info: CheckpointInfo, spare: tuple[str, ...] = ()) -> None:
         raise CheckpointError(f"{info.path.name} does not fit the model its shapes describe: {'; '.join(parts)}")
 
 
+def unused(info: CheckpointInfo) -> tuple[str, ...]:
+    """Beginnings of names that a part works without: a text encoder's last layer and the norm after it."""
+    return (f"layers.{info.config['num_hidden_layers'] - 1}.", "norm.") if info.kind == "text_encoder" else ()
+
+
 def _first(names: list[str], limit: int = 3) -> str:
     return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
 

@@ -17,7 +17,7 @@ from .detect import TITLES, CheckpointInfo
 from .encode import beside
 from .geometry import expected_shapes
 from .layouts import file_keys
-from .load import Reader, check
+from .load import Reader, check, unused
 from .quantized import DENSE, FORMATS
 from .storage import Source
 from .writers import Entry
@@ -166,7 +166,7 @@ def plan(
 
     Raises CheckpointError if the checkpoint cannot be loaded, ValueError for what cannot be made of it.
     """
-    check(info, _spare(info))
+    check(info, unused(info))
     target = _target(info, suffix, to, layout, everything)
     read = info.checkpoint.reader()
     steps, entries, constants = [], {}, {}
@@ -188,11 +188,6 @@ def plan(
 
 
 # What is asked for.
-
-
-def _spare(info: CheckpointInfo) -> tuple[str, ...]:
-    """What a text encoder loads without: its last layer, and the norm after it."""
-    return (f"layers.{info.config['num_hidden_layers'] - 1}.", "norm.") if info.kind == "text_encoder" else ()
 
 
 def _target(info: CheckpointInfo, suffix: str, to: str | None, layout: str | None, everything: bool) -> Target:

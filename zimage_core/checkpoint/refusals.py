@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .files import Checkpoint
+from .geometry import VAE_SCALE
 
 ENCODER_HINT = "Z-Image needs the plain Qwen3-4B (qwen_3_4b.safetensors, or a GGUF of it)"
 VAE_HINT = "Z-Image needs the 16-channel Flux VAE (ae.safetensors)"
@@ -114,7 +115,7 @@ def relative(checkpoint: Checkpoint, kind: str, prefix: str) -> str | None:
     if kind == "text_encoder" and model.startswith("qwen") and model != "qwen3":
         return f"a {model} model; {ENCODER_HINT}"
     scale = _own_config(checkpoint).get("scaling_factor")
-    if kind == "vae" and isinstance(scale, float) and abs(scale - 0.3611) > 1e-3:
+    if kind == "vae" and isinstance(scale, float) and abs(scale - VAE_SCALE) > 1e-3:
         return f"a VAE of another family (its scale is {scale:g}); {VAE_HINT}"
     if kind == "transformer" and not any(prefix + token in checkpoint.tensors for token in _PAD_TOKENS):
         # Every published Z-Image has both; a relative without them would be drawn wrong, not refused, by its shapes.

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,11 +21,10 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..lock import alone
 from . import ggml
 from .encode import Put
 from .files import DTYPES, is_gguf, read_header
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ def new_file(target: Path, entries: Entries, metadata: Mapping[str, Any]) -> Ite
     Raises OSError where nothing can be written.
     """
     temporary = temporary_name(target)
-    with _alone(temporary):
+    with alone(temporary, OSError(errno.EBUSY, "another run is writing it, wait for that", str(temporary))):
         temporary.unlink(missing_ok=True)
         try:
             places, end = WRITERS[target.suffix.lower()](temporary, entries, metadata)
@@ -134,25 +132,6 @@ def new_file(target: Path, entries: Entries, metadata: Mapping[str, Any]) -> Ite
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-
-
-@contextlib.contextmanager
-def _alone(temporary: Path) -> Iterator[None]:
-    """Two runs must not write into the same file. A lock ends with its process, however that ends."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(f"{temporary}.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise OSError(errno.EBUSY, "another run is writing it, wait for that", str(temporary)) from None
-    except NotImplementedError:
-        log.warning("this drive has no locks: let only one run write %s at a time", temporary.name)
-    try:
-        yield
-    finally:
-        lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def _put(file: BinaryIO, places: Mapping[str, int], name: str, pieces: Iterable[Tensor]) -> None:
