@@ -65,6 +65,15 @@ def inside(checks: Any) -> dict[str, Any]:
     return json.loads(checks.output.read_text(encoding="utf-8"))
 
 
+@pytest.fixture
+def found(inside: dict[str, Any], request: pytest.FixtureRequest) -> Any:
+    """What the check of a test's own name returned; its failure is the test's."""
+    result = inside[request.node.name.replace("test_", "check_")]
+    if isinstance(result, dict) and "traceback" in result:
+        pytest.fail(result["traceback"])
+    return result
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, checks: Any) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("comfyui"))

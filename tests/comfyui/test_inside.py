@@ -4,17 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 TOLERANCE = 1e-3  # relative L2, float32
-
-
-@pytest.fixture
-def found(inside: dict[str, Any], request: pytest.FixtureRequest) -> Any:
-    result = inside[request.node.name.replace("test_", "check_")]
-    if isinstance(result, dict) and "traceback" in result:
-        pytest.fail(result["traceback"])
-    return result
 
 
 def test_text_features(found: list[float]) -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 TOLERANCE = 1e-3  # relative L2, float32
 OURS = "ZImagePackedLayout"
 FP8 = {"F8_E4M3": "TensorCoreFP8E4M3Layout", "F8_E5M2": "TensorCoreFP8E5M2Layout"}
@@ -38,14 +36,6 @@ HELD = {
     "shards": "torch.float32",
     "diffusers folder": "torch.float32",
 }
-
-
-@pytest.fixture
-def found(inside: dict[str, Any], request: pytest.FixtureRequest) -> Any:
-    result = inside[request.node.name.replace("test_", "check_")]
-    if isinstance(result, dict) and "traceback" in result:
-        pytest.fail(result["traceback"])
-    return result
 
 
 def test_transformers(found: dict[str, Any]) -> None:

@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 EXACT = 1e-5  # relative L2, float32
 TOLERANCE = 1e-4  # over a whole trajectory of another implementation
-
-
-@pytest.fixture
-def found(inside: dict[str, Any], request: pytest.FixtureRequest) -> Any:
-    result = inside[request.node.name.replace("test_", "check_")]
-    if isinstance(result, dict) and "traceback" in result:
-        pytest.fail(result["traceback"])
-    return result
 
 
 def test_parts(found: dict[str, float]) -> None:
