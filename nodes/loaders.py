@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.latest import io
 
 from .host import files
@@ -56,12 +58,19 @@ class TransformerLoader(io.ComfyNode):
                     tooltip="The type the weights are kept in, or unpacked to if the file is FP8 or GGUF: those stay "
                     "as they are in memory. auto lets ComfyUI choose for your hardware.",
                 ),
+                io.Boolean.Input(
+                    "joint_cfg",
+                    default=True,
+                    advanced=True,
+                    tooltip="Run positive and negative in one forward, also where their lengths differ. Off needs "
+                    "less memory and takes longer; the picture is the same.",
+                ),
             ],
             outputs=[io.Model.Output()],
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str = "", **_: str) -> str:
+    def fingerprint_inputs(cls, file: str = "", **_: Any) -> str:
         return files.stamp("transformer", file)
 
     @classmethod
@@ -69,8 +78,8 @@ class TransformerLoader(io.ComfyNode):
         return _is_there("transformer", file)
 
     @classmethod
-    def execute(cls, file: str, variant: str = "auto", dtype: str = "auto") -> io.NodeOutput:
-        return io.NodeOutput(load_transformer(str(files.path_of("transformer", file)), variant, dtype))
+    def execute(cls, file: str, variant: str = "auto", dtype: str = "auto", joint_cfg: bool = True) -> io.NodeOutput:
+        return io.NodeOutput(load_transformer(str(files.path_of("transformer", file)), variant, dtype, joint_cfg))
 
 
 class TextEncoderLoader(io.ComfyNode):

@@ -11,10 +11,22 @@ import torch.nn.functional as F
 
 
 class Captions(comfy.conds.CONDRegular):
-    """Caption features `[B, L, D]`; joined to the longest, and `CaptionLengths` tells them apart again."""
+    """Caption features `[B, L, D]`; joined to the longest, and `CaptionLengths` tells them apart again.
+
+    With `joint` off they join nothing: the host then plans memory for one condition and runs one after another.
+    """
+
+    def __init__(self, cond: torch.Tensor, joint: bool = True) -> None:
+        super().__init__(cond)
+        self.joint = joint
+
+    def _copy_with(self, cond: torch.Tensor) -> Captions:
+        return Captions(cond, self.joint)
 
     def can_concat(self, other: Any) -> bool:
         mine, theirs = self.cond, other.cond
+        if not (self.joint and other.joint):
+            return False
         return mine.shape[0] == theirs.shape[0] and mine.shape[2] == theirs.shape[2] and mine.device == theirs.device
 
     def concat(self, others: Sequence[Any]) -> torch.Tensor:

@@ -44,6 +44,8 @@ class ZImageConfig(comfy.supported_models.ZImage):
 class ZImageModel(comfy.model_base.Lumina2):
     """A subclass of Lumina2 because the host's LoRA map asks for one."""
 
+    joint_cfg = True  # whether positive and negative run as one batch
+
     def __init__(self, model_config: ZImageConfig, device: Any = None) -> None:
         flow = comfy.model_base.ModelType.FLOW
         comfy.model_base.BaseModel.__init__(self, model_config, flow, device=device, unet_model=HostS3DiT)
@@ -53,7 +55,7 @@ class ZImageModel(comfy.model_base.Lumina2):
         out = comfy.model_base.BaseModel.extra_conds(self, **kwargs)
         context = kwargs.get("cross_attn")
         if context is not None:
-            out["c_crossattn"] = Captions(context)
+            out["c_crossattn"] = Captions(context, self.joint_cfg)
             out["caption_lengths"] = CaptionLengths([context.shape[1]] * len(context))
         return out
 
@@ -61,7 +63,9 @@ class ZImageModel(comfy.model_base.Lumina2):
         return {}
 
 
-def load_transformer(path: str, variant: str = "auto", dtype: str = "auto", disable_dynamic: bool = False) -> Any:
+def load_transformer(
+    path: str, variant: str = "auto", dtype: str = "auto", joint_cfg: bool = True, disable_dynamic: bool = False
+) -> Any:
     """A MODEL from a file. Also the factory by which the host loads it again, hence the plain arguments.
 
     Raises CheckpointError with what the file is if it is no Z-Image transformer.
@@ -75,11 +79,12 @@ def load_transformer(path: str, variant: str = "auto", dtype: str = "auto", disa
     patcher_class = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
     offload_device = mm.unet_offload_device()
     model = config.get_model(None)
+    model.joint_cfg = joint_cfg
     patcher = patcher_class(model, load_device=mm.get_torch_device(), offload_device=offload_device)
     if not mm.is_device_cpu(offload_device):
         model.to(offload_device)
     model.load_model_weights(weights, "", assign=patcher.is_dynamic())
-    patcher.cached_patcher_init = (load_transformer, (path, variant, dtype))
+    patcher.cached_patcher_init = (load_transformer, (path, variant, dtype, joint_cfg))
     if quantised:
         patcher.add_callback(CallbacksMP.ON_LOAD, packing(info).patch_at_use)
     name, shift = Path(path).name, config.sampling_settings["shift"]

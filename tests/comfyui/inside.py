@@ -1,7 +1,7 @@
 """Runs inside ComfyUI's Python, never in the test process: checks against the host's own modules.
 
-`python inside.py COMFYUI_DIR PACK OUTPUT.json FORMS.json` runs every function named check_..., here, in
-inside_formats.py and in inside_sampling.py, and writes what each returned.
+`python inside.py COMFYUI_DIR PACK OUTPUT.json FORMS.json` runs every function named check_..., here and in
+the other inside_....py that it imports, and writes what each returned.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ import comfy.patcher_extension
 import comfy.sample
 import comfy.sd
 import comfy.text_encoders.llama
+import inside_compose
 import inside_formats
 import inside_sampling
 import torch
@@ -438,7 +439,7 @@ def main() -> None:
     results: dict[str, Any] = {"seconds": {}}
     with torch.inference_mode():
         parts = Parts()
-        checks = [item for module in (sys.modules[__name__], inside_formats, inside_sampling)
+        checks = [item for module in (sys.modules[__name__], inside_formats, inside_sampling, inside_compose)
                   for item in vars(module).items()]  # fmt: skip
         for name, check in checks:
             if name.startswith("check_"):

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 # Saved graphs hold widget values by position: these lists may only grow at their ends.
 WIDGETS = {
-    "ZImageTransformerLoader": ["file", "variant", "dtype"],
+    "ZImageTransformerLoader": ["file", "variant", "dtype", "joint_cfg"],
     "ZImageTextEncoderLoader": ["file"],
     "ZImageVAELoader": ["file"],
     "ZImageLatentSize": ["size", "batch_size"],
