@@ -1,0 +1,131 @@
+// Live mode without a browser: when to draw, what to stop, what to keep. Everything that touches the host comes in as
+// `host`, so that it can be tested with a clock and a queue of its own.
+import { livePrompt, recipe } from "./prompts.mjs";
+
+/**
+ * host.graph() -> {output, workflow}          the graph as the host would queue it, seeds as they stand; or null
+ * host.define(class_type)                     see prompts.mjs
+ * host.queue(prompt, targets, workflow) -> id
+ * host.cancel(id)                             drop it if it waits, interrupt it if it runs; no other prompt is touched
+ * host.after(ms, f) -> cancel()               a timer
+ * host.show(state, detail)                    what the user reads; states: ready, nothing, draft, full, drawn, error
+ * host.delays() -> {pause, rest}              milliseconds: of no typing before a draft, after a draft before the full run
+ */
+export class Live {
+  constructor(host) {
+    this.host = host;
+    this.on = false;
+    this.forget();
+  }
+
+  forget() {
+    this.job = null; // the one prompt of ours that waits or runs
+    this.shown = null; // what the picture on screen was made from
+    this.drawn = null; // the recipe of the last draft or full run begun
+    this.turn = 0; // counts drawings, so that a late answer to an earlier one is known for what it is
+    this.rebase = false;
+    this.stopPause = this.stopRest = () => {};
+  }
+
+  start() {
+    this.on = true;
+    this.host.show("ready");
+    this.touch();
+  }
+
+  async stop() {
+    this.on = false;
+    this.stopPause();
+    this.stopRest();
+    const { job, shown } = this;
+    this.forget();
+    this.shown = shown;
+    if (job) await this.host.cancel(job.id);
+  }
+
+  /** The user did something that may have changed the graph. */
+  touch() {
+    if (!this.on) return;
+    this.stopPause();
+    this.pausing = true;
+    this.stopPause = this.host.after(this.host.delays().pause, () => {
+      this.pausing = false;
+      return this.look();
+    });
+  }
+
+  /** The user queued the graph: it will be drawn, and what that changes (the next run's seed) is no wish to draw. */
+  async queued() {
+    if (!this.on) return;
+    this.rebase = true;
+    this.touch();
+    await this.drop();
+  }
+
+  /** Draw if the graph is not the one that was drawn last. */
+  async look() {
+    const graph = await this.host.graph();
+    if (!this.on || !graph) return;
+    const live = livePrompt(graph.output, this.host.define, true);
+    const now = recipe(live);
+    const skip = this.rebase || now === this.drawn;
+    this.rebase = false;
+    this.drawn = now;
+    if (skip) return;
+    if (live.targets.length === 0) {
+      await this.drop();
+      this.host.show("nothing");
+      return;
+    }
+    await this.draw(graph, live, live.draws.every((draw) => draw.kind === "full"));
+  }
+
+  async draw(graph, live, full) {
+    const turn = ++this.turn;
+    await this.drop();
+    if (turn !== this.turn || !this.on) return;
+    this.host.show(full ? "full" : "draft", live.draws);
+    try {
+      const id = await this.host.queue(live.prompt, live.targets, graph.workflow);
+      const job = { id, full, graph, draws: live.draws, targets: live.targets };
+      if (turn === this.turn && this.on) this.job = job;
+      else await this.host.cancel(id);
+    } catch (error) {
+      if (turn === this.turn) this.host.show("error", error);
+    }
+  }
+
+  /** Give up on our own prompt, if there is one. */
+  async drop() {
+    this.stopRest();
+    const job = this.job;
+    this.job = null;
+    if (job) await this.host.cancel(job.id);
+  }
+
+  /** A picture of one of our prompts has arrived. */
+  pictured(id) {
+    if (this.job?.id === id) this.shown = { ...this.job.graph, full: this.job.full, draws: this.job.draws };
+  }
+
+  /** One of our prompts has ended; `error` says why if it was not because it was done. */
+  ended(id, error) {
+    if (this.job?.id !== id) return;
+    const { full, graph, draws } = this.job;
+    this.job = null;
+    if (error) {
+      this.host.show("error", error);
+      return;
+    }
+    this.host.show("drawn", { full, draws });
+    if (!full) this.rest(graph);
+  }
+
+  /** The full run, once the user has rested; whoever is typing has not. */
+  rest(graph) {
+    this.stopRest = this.host.after(this.host.delays().rest, () => {
+      if (this.pausing) return this.rest(graph);
+      return this.draw(graph, livePrompt(graph.output, this.host.define, false), true);
+    });
+  }
+}

@@ -1,0 +1,114 @@
+// "Refine with Base": a second stage beside the user's sampler, that goes on from its latent with the Base model.
+
+// How much noise Base starts from: enough to mend the drawing, too little to change it. See the advice page.
+const STRENGTH = 0.5;
+const GAP = 60;
+
+/** The node behind an execution id such as "12:5" (node 5 of the subgraph that node 12 is). */
+export function nodeOf(root, id) {
+  return String(id)
+    .split(":")
+    .reduce((node, part) => (node?.subgraph ?? node ?? null)?.getNodeById?.(Number(part)) ?? null, root);
+}
+
+/** The Base file among those a loader offers: one that says so, or a bare z_image, which is Base. */
+export function baseFile(files) {
+  const says = (name) => /(?<![a-z])(z[-_ ]?image[-_ ]?)?base(?![a-z])/i.test(name) && !/turbo/i.test(name);
+  const bare = (name) => /(^|[\\/])z[-_ ]?image([-_.](bf16|fp16|fp32|fp8|e4m3fn|e5m2|scaled|q\d\w*))*\.\w+$/i.test(name);
+  return files.find((name) => says(name) && !name.startsWith("demo:")) ?? files.find(bare) ?? files.find(says);
+}
+
+/** Adds the stage and returns the execution id of its output node, or null where `id` is no sampler to go on from. */
+export function refineWithBase(app, id) {
+  const sampler = nodeOf(app.rootGraph ?? app.graph, id);
+  const latent = sampler?.outputs?.findIndex((output) => output.type === "LATENT") ?? -1;
+  if (latent < 0) return null;
+  const { graph } = sampler;
+  app.canvas?.emitBeforeChange?.();
+  try {
+    const save = addStage(graph, sampler, latent);
+    return [...String(id).split(":").slice(0, -1), save.id].join(":");
+  } finally {
+    app.canvas?.emitAfterChange?.();
+  }
+}
+
+function addStage(graph, sampler, latent) {
+  const place = placer(graph, sampler);
+  const loader = place("ZImageTransformerLoader");
+  choose(loader, "file", baseFile);
+  const refiner = place("ZImageSampler");
+  const decoder = place("VAEDecode");
+  const save = place("SaveImage");
+  set(refiner, "mode", "Base");
+  set(refiner, "strength", STRENGTH);
+  set(refiner, "seed", value(sampler, "seed") ?? 0);
+  set(refiner, "control_after_generate", "fixed");
+  loader.connect(0, refiner, "model");
+  sampler.connect(latent, refiner, "latent");
+  const prompts = source(sampler, "positive") ?? source(origin(sampler, "guider"), "positive");
+  prompts?.node.connect(prompts.slot, refiner, "positive");
+  const negative = negativeOf(sampler, prompts, place);
+  negative?.node.connect(negative.slot, refiner, "negative");
+  const vae = source(decoderOf(graph, sampler, latent), "vae");
+  vae?.node.connect(vae.slot, decoder, "vae");
+  refiner.connect(0, decoder, "samples");
+  decoder.connect(0, save, "images");
+  return save;
+}
+
+/** The user's negative prompt; or the other output of our text node; or an empty prompt by the same text encoder. */
+function negativeOf(sampler, positive, place) {
+  const own = source(sampler, "negative") ?? source(origin(sampler, "guider"), "negative");
+  if (own && own.node.type !== "ConditioningZeroOut") return own;
+  if (positive?.node.type === "ZImageTextEncode") return { node: positive.node, slot: 1 };
+  const clip = source(positive?.node, "clip");
+  if (!clip) return own;
+  const empty = place("CLIPTextEncode");
+  clip.node.connect(clip.slot, empty, "clip");
+  return { node: empty, slot: 0 };
+}
+
+/** What an input of a node is connected to: {node, slot}. */
+function source(node, name) {
+  const link = node?.inputs?.find((input) => input.name === name)?.link;
+  const found = link == null ? null : (node.graph.getLink?.(link) ?? node.graph.links[link]);
+  const from = found && node.graph.getNodeById(found.origin_id);
+  return from ? { node: from, slot: found.origin_slot } : null;
+}
+
+const origin = (node, name) => source(node, name)?.node;
+
+function decoderOf(graph, sampler, latent) {
+  const links = (sampler.outputs[latent].links ?? []).map((link) => graph.getLink?.(link) ?? graph.links[link]);
+  return links.map((link) => graph.getNodeById(link.target_id)).find((node) => node?.inputs?.some((i) => i.name === "vae"));
+}
+
+/** Makes nodes in a row below everything that is there. */
+function placer(graph, sampler) {
+  const nodes = graph._nodes ?? graph.nodes;
+  const y = Math.max(...nodes.map((node) => node.pos[1] + node.size[1])) + 2 * GAP;
+  let x = Math.min(...nodes.map((node) => node.pos[0]), sampler.pos[0]);
+  return (type) => {
+    const node = window.LiteGraph.createNode(type);
+    graph.add(node);
+    node.pos = [x, y];
+    x += node.size[0] + GAP;
+    return node;
+  };
+}
+
+const widget = (node, name) => node.widgets?.find((w) => w.name === name);
+const value = (node, name) => widget(node, name)?.value;
+
+function set(node, name, to) {
+  const found = widget(node, name);
+  if (!found) return;
+  found.value = to;
+  found.callback?.(to);
+}
+
+function choose(node, name, pick) {
+  const chosen = pick(widget(node, name)?.options?.values ?? []);
+  if (chosen) set(node, name, chosen);
+}

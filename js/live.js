@@ -1,0 +1,180 @@
+// Live mode in the browser: a command, a button and a bar around `Live`, which decides.
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+import { makeBar } from "./lib/bar.mjs";
+import { Live } from "./lib/live.mjs";
+import { refineWithBase } from "./lib/refine.mjs";
+import { speaker } from "./lib/words.mjs";
+
+const PAUSE = "ZImage.Live.Pause";
+const REST = "ZImage.Live.Rest";
+// Everything by which a user changes a graph. Each only asks whether it did change.
+const TOUCHES = ["input", "change", "keyup", "pointerup", "wheel", "drop", "paste", "compositionend"];
+
+const setting = (id, otherwise) => app.extensionManager?.setting?.get(id) ?? otherwise;
+const say = (...words) => speaker(setting("Comfy.Locale", "en"))(...words);
+const workflow = () => app.extensionManager?.workflow?.activeWorkflow;
+
+let bar = null;
+let keeping = null; // the prompt that keeps a picture
+let home = null; // the workflow that live mode was turned on in
+let samplersWords = {}; // by the sampler's id, what it said of its last run
+
+const live = new Live({
+  async graph() {
+    if (workflow() === home) return app.graphToPrompt();
+    await turnOff();
+    toast("info", say("elsewhere"));
+    return null;
+  },
+  define: (type) => window.LiteGraph.registered_node_types[type]?.nodeData,
+  async queue(output, targets, workflow) {
+    samplersWords = {};
+    return (await post({ output, workflow }, targets)).prompt_id;
+  },
+  async cancel(id) {
+    await send("/queue", { delete: [id] });
+    await send("/interrupt", { prompt_id: id });
+  },
+  after(ms, run) {
+    const timer = setTimeout(run, ms);
+    return () => clearTimeout(timer);
+  },
+  delays: () => ({ pause: setting(PAUSE, 400), rest: setting(REST, 1200) }),
+  show: (state, detail) => bar?.show(state, wordsOf(state, detail)),
+});
+
+function wordsOf(state, detail) {
+  if (state === "drawn") return [say(detail.full ? "drawnFull" : "drawnDraft"), ...runs(detail.draws)].join(" ");
+  if (state === "error") return say("error", detail?.message ?? detail);
+  if (state === "draft") return [say("draft"), ...hosts(detail)].join(" ");
+  return say(state);
+}
+
+/** What each sampler ran: in its own words if it is ours. */
+const runs = (draws) => [...draws.map(({ sampler }) => samplersWords[sampler]).filter(Boolean), ...hosts(draws)];
+
+/** What a draft is with the host's samplers, which say nothing themselves. */
+function hosts(draws) {
+  const title = (id) => app.graph?.getNodeById?.(id)?.title ?? "KSampler";
+  return draws.flatMap(({ sampler, kind, steps, of }) => {
+    if (kind === "host") return [say("hostDraft", title(sampler), steps, of)];
+    return kind === "full" && of ? [say("hostFull", title(sampler))] : [];
+  });
+}
+
+/** Queues a graph without what queueing by the user does to it: seeds stay as they are. */
+function post(graph, targets) {
+  const chosen = setting("Comfy.Execution.PreviewMethod", "default");
+  const previewMethod = chosen === "default" ? "auto" : chosen;
+  return api.queuePrompt(0, graph, { partialExecutionTargets: targets, previewMethod });
+}
+
+const send = (path, body) =>
+  api.fetchApi(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+
+const toast = (severity, summary) => app.extensionManager?.toast?.add({ severity, summary, life: 5000 });
+
+function turnOn() {
+  home = workflow();
+  bar = makeBar(document, [
+    { id: "keep", text: say("keep"), tip: say("keepTip"), run: keep },
+    { id: "refine", text: say("refine"), tip: say("refineTip"), run: refine },
+    { id: "off", text: "✕", tip: say("off"), run: turnOff },
+  ]);
+  live.start();
+}
+
+async function turnOff() {
+  bar?.remove();
+  bar = null;
+  await live.stop();
+}
+
+const toggle = () => (live.on ? turnOff() : turnOn());
+
+/** The picture on screen through the user's own graph as it was drawn: all steps, all outputs, the same seed. */
+async function keep() {
+  if (!live.shown) {
+    toast("info", say("nothingToKeep"));
+    return;
+  }
+  try {
+    keeping = (await post(live.shown)).prompt_id;
+    bar?.show("keeping", say("keeping"));
+  } catch (error) {
+    bar?.show("error", say("error", error.message));
+  }
+}
+
+async function refine() {
+  const from = live.shown?.draws?.[0]?.sampler;
+  const added = from && refineWithBase(app, from);
+  if (!added) {
+    toast("info", say("nothingToRefine"));
+    return;
+  }
+  toast("success", say("refined"));
+  await live.drop();
+  await post(await app.graphToPrompt(), [added]);
+}
+
+function listen() {
+  for (const name of TOUCHES) {
+    const touch = (event) => !event.isComposing && live.touch();
+    document.addEventListener(name, touch, { capture: true, passive: true });
+  }
+  api.addEventListener("promptQueued", () => live.queued());
+  api.addEventListener("executed", ({ detail }) => {
+    const words = detail.output?.text;
+    if (words) samplersWords[detail.node] = words.join(" ");
+    if (detail.output?.images) live.pictured(detail.prompt_id);
+  });
+  api.addEventListener("execution_success", ({ detail }) => ended(detail.prompt_id, null, "kept"));
+  api.addEventListener("execution_interrupted", ({ detail }) => ended(detail.prompt_id, say("stopped"), "stopped"));
+  api.addEventListener("execution_error", ({ detail }) => ended(detail.prompt_id, detail.exception_message));
+}
+
+function ended(id, error, word) {
+  live.ended(id, error);
+  if (id !== keeping) return;
+  keeping = null;
+  bar?.show(word === "kept" ? "drawn" : "error", word ? say(word) : say("error", error));
+}
+
+app.registerExtension({
+  name: "ZImage.Live",
+  setup: listen,
+  settings: [
+    {
+      id: PAUSE,
+      name: "Live: pause in typing before a draft, in milliseconds",
+      category: ["Z-Image", "Live", "Pause"],
+      type: "number",
+      defaultValue: 400,
+      attrs: { min: 50, max: 10000, step: 50 },
+    },
+    {
+      id: REST,
+      name: "Live: rest after a draft before the full run, in milliseconds",
+      category: ["Z-Image", "Live", "Rest"],
+      type: "number",
+      defaultValue: 1200,
+      attrs: { min: 0, max: 60000, step: 100 },
+    },
+  ],
+  commands: [
+    {
+      id: "ZImage.Live.Toggle",
+      label: "Z-Image: live on or off",
+      icon: "pi pi-bolt",
+      function: toggle,
+    },
+    { id: "ZImage.Live.Keep", label: "Z-Image: keep the live picture", icon: "pi pi-save", function: keep },
+    { id: "ZImage.Live.Refine", label: "Z-Image: refine the picture with Base", icon: "pi pi-sparkles", function: refine },
+  ],
+  menuCommands: [{ path: ["Extensions", "Z-Image"], commands: ["ZImage.Live.Toggle", "ZImage.Live.Keep", "ZImage.Live.Refine"] }],
+  get actionBarButtons() {
+    return [{ icon: "pi pi-bolt", label: say("live"), tooltip: say("liveTip"), onClick: toggle }];
+  },
+});
