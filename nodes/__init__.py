@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from .conditioning import TextEncode
+from .conditioning import PromptBatch, TextEncode
 from .custom_sampling import Guider, ModelSampling, Sigmas
 from .host import report
 from .latent import LatentSize
@@ -16,6 +16,7 @@ NODES: list[type[io.ComfyNode]] = [
     TextEncoderLoader,
     VAELoader,
     TextEncode,
+    PromptBatch,
     LatentSize,
     Sampler,
     Guider,

@@ -1,4 +1,4 @@
-"""Both prompts in one node. Its widgets are stored by position in saved graphs, so they only ever grow."""
+"""Prompts to features. Widgets are stored by position in saved graphs, so they only ever grow."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from .host.prompts import encode_prompts
+from .host.prompts import encode_batch, encode_prompts
+
+CLIP_TIP = "Z-Image's text encoder, from our loader or from Load CLIP with type lumina2."
+NEGATIVE_TIP = "What to avoid; it may stay empty. Evaluated above cfg 1 only, so not by Turbo as it is."
 
 
 class TextEncode(io.ComfyNode):
@@ -19,9 +22,7 @@ class TextEncode(io.ComfyNode):
             description="What to draw and what to avoid, in one node. Only the prompt that changed is encoded again.",
             search_aliases=["z-image", "zimage", "prompt", "negative", "clip text encode", "qwen", "qwen3", "lumina2"],
             inputs=[
-                io.Clip.Input(
-                    "clip", tooltip="Z-Image's text encoder, from our loader or from Load CLIP with type lumina2."
-                ),
+                io.Clip.Input("clip", tooltip=CLIP_TIP),
                 io.String.Input(
                     "positive",
                     multiline=True,
@@ -36,7 +37,7 @@ class TextEncode(io.ComfyNode):
                     default="",
                     dynamic_prompts=True,
                     placeholder="what to avoid",
-                    tooltip="What to avoid; it may stay empty. Evaluated above cfg 1 only, so not by Turbo as it is.",
+                    tooltip=NEGATIVE_TIP,
                 ),
             ],
             outputs=[io.Conditioning.Output(display_name="positive"), io.Conditioning.Output(display_name="negative")],
@@ -47,4 +48,47 @@ class TextEncode(io.ComfyNode):
     @classmethod
     def execute(cls, clip: Any, positive: str, negative: str) -> io.NodeOutput:
         made, text = encode_prompts(clip, {"positive": positive, "negative": negative}, cls.hidden)
+        return io.NodeOutput(*made, ui=ui.PreviewText(text))
+
+
+class PromptBatch(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ZImagePromptBatch",
+            display_name="Z-Image Prompt Batch",
+            category="Z-Image",
+            description="A prompt for each picture of a batch, drawn together. Needs a model of Load Z-Image Model.",
+            search_aliases=["z-image", "zimage", "prompts", "batch", "list of prompts", "multiple prompts", "qwen3"],
+            inputs=[
+                io.Clip.Input("clip", tooltip=CLIP_TIP),
+                io.String.Input(
+                    "prompts",
+                    multiline=True,
+                    default="",
+                    dynamic_prompts=True,
+                    placeholder="what to draw, a prompt on each line",
+                    tooltip="One prompt on each line; empty lines are left out. Picture i of the batch has prompt i.",
+                ),
+                io.String.Input(
+                    "negative",
+                    multiline=True,
+                    default="",
+                    dynamic_prompts=True,
+                    placeholder="what to avoid in all of them",
+                    tooltip=NEGATIVE_TIP + " One for all pictures.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(display_name="positive"),
+                io.Conditioning.Output(display_name="negative"),
+                io.Int.Output(display_name="count", tooltip="How many prompts: the batch_size of the empty latent."),
+            ],
+            hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,
+        )
+
+    @classmethod
+    def execute(cls, clip: Any, prompts: str, negative: str = "") -> io.NodeOutput:
+        *made, text = encode_batch(clip, prompts, negative, cls.hidden)
         return io.NodeOutput(*made, ui=ui.PreviewText(text))

@@ -20,7 +20,7 @@ from ...zimage_core.checkpoint.detect import CheckpointInfo, inspect_checkpoint,
 from ...zimage_core.checkpoint.load import as_dtype, with_variant
 from ...zimage_core.model import S3DiTConfig
 from ...zimage_core.variants import STATISTIC_LIMIT, VariantGuess
-from .conditions import CaptionLengths, Captions
+from .conditions import LENGTHS, Captions, lengths_of
 from .transformer import HostS3DiT
 from .weights import is_quantised, packing, read_weights
 
@@ -56,7 +56,7 @@ class ZImageModel(comfy.model_base.Lumina2):
         context = kwargs.get("cross_attn")
         if context is not None:
             out["c_crossattn"] = Captions(context, self.joint_cfg)
-            out["caption_lengths"] = CaptionLengths([context.shape[1]] * len(context))
+            out[LENGTHS] = lengths_of(context, kwargs.get(LENGTHS))
         return out
 
     def extra_conds_shapes(self, **kwargs: Any) -> dict[str, Any]:

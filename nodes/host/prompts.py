@@ -7,7 +7,10 @@ from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import comfy.utils
+
 from ...zimage_core.text_encoder import MAX_TOKENS
+from .conditions import batch_of
 from .report import tell
 
 KEPT = 8
@@ -17,17 +20,42 @@ _kept: weakref.WeakKeyDictionary[Any, OrderedDict[Hashable, Any]] = weakref.Weak
 
 def encode_prompts(clip: Any, prompts: Mapping[str, str], hidden: Any) -> tuple[list[Any], str]:
     """A CONDITIONING for each prompt, and what the node says: how long they are, and whether that is too long."""
+    made, lengths = _encoded(clip, prompts, KEPT)
+    said = ", ".join(f"{name} {length} tokens" for name, length in lengths.items())
+    return made, tell("Z-Image Text Encode", [f"{said[0].upper()}{said[1:]}.", *_long_prompts(lengths)], hidden)
+
+
+def encode_batch(clip: Any, prompts: str, negative: str, hidden: Any) -> tuple[list[Any], list[Any], int, str]:
+    """A prompt a line -> one CONDITIONING in which picture i has prompt i, the negative of all, how many, and words."""
+    texts = [line.strip() for line in prompts.splitlines() if line.strip()]
+    if not texts:
+        raise ValueError("there is no prompt: write one on each line of prompts")
+    named = {f"{i}.": text for i, text in enumerate(texts, start=1)} | {"negative": negative}
+    made, lengths = _encoded(clip, named, KEPT + len(named))
+    of_all = made.pop()
+    # An encoder with a schedule (hooks) has several entries for a prompt, each for its part of the run.
+    positive = [batch_of([c[0] for c, _ in entries], entries[0][1]) for entries in zip(*made)]
+    *each, of_negative = lengths.values()
+    said = f"{len(texts)} prompts of {min(each)} to {max(each)} tokens, negative {of_negative} tokens."
+    text = tell("Z-Image Prompt Batch", [said, *_long_prompts(lengths)], hidden)
+    return positive, of_all, len(texts), text
+
+
+def _encoded(clip: Any, prompts: Mapping[str, str], keep: int) -> tuple[list[Any], dict[str, int]]:
+    """A CONDITIONING for each prompt, and their lengths by name."""
     if clip is None:
         raise ValueError("there is no text encoder: this checkpoint holds none, so use Load Z-Image Text Encoder")
+    progress = comfy.utils.ProgressBar(len(prompts))
     made, lengths = [], {}
     for name, text in prompts.items():
         tokens = clip.tokenize(text)
         lengths[name] = max(sum(len(part) for part in parts) for parts in tokens.values())
-        made.append(encode(clip, tokens))
-    return made, tell("Z-Image Text Encode", _length_lines(lengths), hidden)
+        made.append(encode(clip, tokens, keep))
+        progress.update(1)
+    return made, lengths
 
 
-def encode(clip: Any, tokens: Mapping[str, Any]) -> list[Any]:
+def encode(clip: Any, tokens: Mapping[str, Any], keep: int = KEPT) -> list[Any]:
     """The host's own encoding. Kept results are handed out as copies, since other nodes add to conditionings."""
     key = _key(clip, tokens)
     if key is None:
@@ -36,7 +64,7 @@ def encode(clip: Any, tokens: Mapping[str, Any]) -> list[Any]:
     kept = _kept.setdefault(clip.cond_stage_model, OrderedDict())
     if key not in kept:
         kept[key] = clip.encode_from_tokens_scheduled(tokens)
-        while len(kept) > KEPT:
+        while len(kept) > keep:
             kept.popitem(last=False)
     kept.move_to_end(key)
     return [[features, dict(rest)] for features, rest in kept[key]]
@@ -68,14 +96,11 @@ def _has_options(patcher: Any) -> bool:
     return bool(others or options.get("transformer_options") or wrapped or getattr(patcher, "injections", {}))
 
 
-def _length_lines(lengths: Mapping[str, int]) -> list[str]:
-    said = ", ".join(f"{name} {length} tokens" for name, length in lengths.items())
-    lines = [f"{said[0].upper()}{said[1:]}."]
-    for name, length in lengths.items():
-        if length > MAX_TOKENS:
-            lines.append(
-                f"The {name} prompt is longer than the official {MAX_TOKENS} tokens: ComfyUI does not cut it, so all "
-                f"of it counts, but the model has not learned prompts of this length (the official pipeline would "
-                f"drop the last {length - MAX_TOKENS})."
-            )
-    return lines
+def _long_prompts(lengths: Mapping[str, int]) -> list[str]:
+    return [
+        f"The {name} prompt is longer than the official {MAX_TOKENS} tokens: ComfyUI does not cut it, so all "
+        f"of it counts, but the model has not learned prompts of this length (the official pipeline would "
+        f"drop the last {length - MAX_TOKENS})."
+        for name, length in lengths.items()
+        if length > MAX_TOKENS
+    ]

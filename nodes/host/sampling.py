@@ -16,6 +16,7 @@ from torch import Tensor
 from ...zimage_core.sampling import seeded_noise
 from ..settings import Run, resolve, size_notes
 from .checks import check_latent
+from .conditions import of_pictures
 from .guider import Guider
 from .report import report
 from .schedule import levels, shift_of, variant_of, with_shift
@@ -55,6 +56,7 @@ def integrate(
         model, latent["samples"], latent.get("downscale_ratio_spacial"), latent.get("downscale_ratio_temporal")
     )
     sigmas = levels(model, run.steps, run.shift, run.strength)
+    positive, negative = (of_pictures(prompts, latent.get("batch_index")) for prompts in (positive, negative))
     guider = Guider(model, positive, negative, run.guidance)
     if len(sigmas) < 2:
         return image, 0

@@ -7,17 +7,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from hosted import Parts, demo, empty, encode, load_transformer, relative, run
+from hosted import (
+    HIDDEN,
+    Parts,
+    demo,
+    empty,
+    encode,
+    host_model,
+    load_text_encoder,
+    load_transformer,
+    message_of,
+    noise_of,
+    relative,
+    run,
+)
 
 # isort: split
+import comfy.sample
 import torch
 from inside_sampling import count
+from pack.nodes.host import conditions, prompts
 
 import nodes
 
 # About 20 and 100 tokens, the template's eight counted: they fill up to 32 and 128.
 SHORT = "a red circle on a white background, one shape"
-LONG = "a large green triangle at the top left of a yellow background, " * 7
+LONG = "and a large green triangle at the top left of a yellow background " * 7 + "again"
 GUIDED = {"mode": "Base", "steps": 3, "cfg": 5.0}
 
 
@@ -83,3 +98,100 @@ def check_joint(p: Parts) -> dict[str, Any]:
             }
     reloaded = alone.cached_patcher_init[0](*alone.cached_patcher_init[1])
     return results | {"kept": [m.model.joint_cfg for m in (p.base, p.base.clone(), alone, reloaded)]}
+
+
+def check_prompt_batch(p: Parts) -> dict[str, Any]:
+    """Picture i of a batch with prompt i, against runs of one picture each."""
+    texts, avoid = [SHORT, LONG, "a blue square"], "blurry, dark, " * 12
+    positive, negative, number, said = prompts.encode_batch(p.clip, "\n \n".join(texts) + "\n", avoid, HIDDEN)
+    each, of_all = [encode(p.clip, text) for text in texts], encode(p.clip, avoid)
+    noise = [noise_of(seed) for seed in (1, 2, 3, 4, 5, 6)]
+
+    def hosts(model: Any, latent: Any, positive: Any, negative: Any, noise: Any, cfg: float = 5.0) -> torch.Tensor:
+        """The host's KSampler with noise that is ours."""
+        return comfy.sample.sample(
+            model, torch.cat(noise), 3, cfg, "euler", "simple", positive, negative, latent["samples"],
+            noise_mask=latent.get("noise_mask"), seed=5,
+        )  # fmt: skip
+
+    def both(model: Any, positive: Any, each: list[Any], change: Any = None) -> dict[str, Any]:
+        """A batch against single runs; `change` is what a node makes of a CONDITIONING."""
+        change = change or (lambda made: made)
+        together, rows = counted(model, hosts, empty(3), change(positive), negative, noise[:3])
+        alone = [hosts(model, empty(), change(c), of_all, [n]) for c, n in zip(each, noise)]
+        mine, my_rows = counted(model, ours, change(positive), negative, empty(3))
+        singly = [run(model, change(c), of_all, mode=GUIDED, seed=5 + i)[0] for i, c in enumerate(each)]
+        return {
+            "KSampler": relative(together, torch.cat(alone)), "ours": relative(mine, torch.cat(singly)),
+            "forwards": [rows, my_rows],
+        }  # fmt: skip
+
+    def regional(made: Any) -> Any:
+        half = torch.zeros(1, 16, 16)
+        half[..., 8:] = 1
+        kept = nodes.ConditioningSetMask().append(made, half, "default", 1.0)[0]
+        area = nodes.ConditioningSetArea().append(each[0], 64, 128, 0, 0, 1.0)[0]
+        return nodes.ConditioningCombine().combine(kept, area)[0]
+
+    def ranged(made: Any) -> Any:
+        first = nodes.ConditioningSetTimestepRange().set_range(made, 0.0, 0.5)[0]
+        return first + nodes.ConditioningSetTimestepRange().set_range(each[2], 0.5, 1.0)[0]
+
+    second = nodes.LatentFromBatch().frombatch(empty(3), 1, 2)[0]
+    whole = ours(p.base, positive, negative, empty(3))
+    twice = hosts(p.base, empty(6), positive, negative, noise, 1.0)
+    joined = nodes.ConditioningConcat().concat(positive, positive)[0]
+    return {
+        "plain": both(p.base, positive, each),
+        "patched": both(patched(p.base, "double block"), positive, each),
+        "regional": both(p.base, positive, each, regional),
+        "ranged": both(p.base, positive, each, ranged),
+        "cfg 1": counted(p.turbo, hosts, empty(3), positive, negative, noise[:3], 1.0)[1],
+        "count": number,
+        "says": said,
+        "each of its own": relative(whole[0], whole[2]),
+        "twice": max(
+            relative(twice[i : i + 1], hosts(p.base, empty(), each[i % 3], of_all, [noise[i]], 1.0)) for i in range(6)
+        ),
+        "part of a batch": relative(ours(p.base, positive, negative, second), whole[1:]),
+        "wrong count": message_of(lambda: ours(p.base, positive, negative, empty(2))),
+        "wrong count, host's": message_of(lambda: ksampler(p.base, positive, negative, second)),
+        "joined": message_of(lambda: ksampler(p.base, joined, negative, empty(3))),
+        "none": message_of(lambda: prompts.encode_batch(p.clip, " \n", "", HIDDEN)),
+        "no encoder": message_of(lambda: prompts.encode_batch(None, "a", "", HIDDEN)),
+    }
+
+
+def check_prompt_batch_on_hosts_model(p: Parts) -> dict[str, Any]:
+    """A MODEL of the host's knows no lengths: equal ones are drawn, others are refused."""
+    theirs, generator = host_model(), torch.Generator().manual_seed(0)
+    captions = [torch.randn(length, 128, generator=generator) for length in (20, 20, 50)]
+    equal, ragged = ([conditions.batch_of(part, {})] for part in (captions[:2], captions[1:]))
+    alone = [[[caption[None], {}]] for caption in captions[:2]]
+    turbo = {"mode": "Turbo", "steps": 2, "cfg": 1.0}
+    batch = run(theirs, equal, latent=empty(2), mode=turbo)[0]
+    singly = [run(theirs, c, mode=turbo, seed=5 + i)[0] for i, c in enumerate(alone)]
+    return {
+        "equal": relative(batch, torch.cat(singly)),
+        "ragged": message_of(lambda: run(theirs, ragged, latent=empty(2), mode=turbo)),
+        "ragged, host's": message_of(lambda: ksampler(theirs, ragged, ragged, empty(2))),
+    }
+
+
+def check_prompt_batch_is_kept(p: Parts) -> list[int]:
+    """A batch longer than what is kept: of twelve prompts and a negative, the one that changed is encoded again."""
+    clip = load_text_encoder(demo("text_encoder"))
+    calls: list[int] = []
+    original = clip.cond_stage_model.encode_token_weights
+
+    def encoding(tokens: Any) -> Any:
+        calls.append(1)
+        return original(tokens)
+
+    clip.cond_stage_model.encode_token_weights = encoding
+    made = []
+    for last in ("a blue square", "a red square"):
+        calls.clear()
+        prompts.encode_batch(clip, "\n".join([*(f"picture {i}" for i in range(11)), last]), "dark", HIDDEN)
+        made.append(len(calls))
+    return made

@@ -17,3 +17,32 @@ def test_joint(found: dict[str, Any]) -> None:
         assert result["difference"] < EXACT, name
         assert result["forwards"] == [[3, 12], [6, 12]], name
         assert (result["effect"] > 0.1) == ("plain" not in name), name
+
+
+def test_prompt_batch(found: dict[str, Any]) -> None:
+    """Three prompts and a negative in one forward a step, plain and with what other nodes do to conditionings."""
+    for name in ("plain", "patched", "regional", "ranged"):
+        result = found[name]
+        assert max(result["KSampler"], result["ours"]) < EXACT, name
+        # Combined conditionings are two of each, and those with an area of their own run apart.
+        assert result["forwards"] == [[6, 36] if name == "regional" else [3, 18]] * 2, name
+    assert found["cfg 1"] == [3, 9]
+    assert max(found["twice"], found["part of a batch"]) < EXACT
+    assert found["each of its own"] > 0.1
+    assert found["count"] == 3
+    assert found["says"] == "3 prompts of 11 to 104 tokens, negative 141 tokens."
+    assert found["wrong count"] == found["wrong count, host's"]
+    assert "3 prompts do not go into a batch of 2: set the latent's batch_size to 3" in found["wrong count"]
+    assert "(3, 208, 128): leave out the node that joins or averages" in found["joined"]
+    assert found["none"] == "there is no prompt: write one on each line of prompts"
+    assert found["no encoder"].startswith("there is no text encoder")
+
+
+def test_prompt_batch_on_hosts_model(found: dict[str, Any]) -> None:
+    assert found["equal"] < EXACT
+    assert "prompts of different lengths in one batch need a model of Load Z-Image Model" in found["ragged"]
+    assert found["ragged, host's"] == found["ragged"]
+
+
+def test_prompt_batch_is_kept(found: list[int]) -> None:
+    assert found == [13, 1]

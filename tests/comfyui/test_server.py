@@ -22,6 +22,7 @@ WIDGETS = {
     "ZImageLatentSize": ["size", "batch_size"],
     "ZImageSampler": ["seed", "mode", "solver", "strength", "shift"],
     "ZImageTextEncode": ["positive", "negative"],
+    "ZImagePromptBatch": ["prompts", "negative"],
     "ZImageGuider": ["cfg", "cfg_normalization", "cfg_truncation"],
     "ZImageSigmas": ["steps", "strength", "shift"],
     "ZImageModelSampling": ["preset"],
@@ -29,6 +30,7 @@ WIDGETS = {
 SLOTS = {
     "ZImageSampler": ["model", "positive", "latent", "negative"],
     "ZImageTextEncode": ["clip"],
+    "ZImagePromptBatch": ["clip"],
     "ZImageGuider": ["model", "positive", "negative"],
     "ZImageSigmas": ["model"],
     "ZImageModelSampling": ["model"],
@@ -45,6 +47,7 @@ TITLES = {
     "ZImageLatentSize": ("Z-Image Empty Latent", ["LATENT", "INT", "INT"]),
     "ZImageSampler": ("Z-Image Sampler", ["LATENT"]),
     "ZImageTextEncode": ("Z-Image Text Encode", ["CONDITIONING", "CONDITIONING"]),
+    "ZImagePromptBatch": ("Z-Image Prompt Batch", ["CONDITIONING", "CONDITIONING", "INT"]),
     "ZImageGuider": ("Z-Image Guider", ["GUIDER"]),
     "ZImageSigmas": ("Z-Image Sigmas", ["SIGMAS"]),
     "ZImageModelSampling": ("Z-Image Model Sampling", ["MODEL"]),

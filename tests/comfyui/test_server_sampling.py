@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from comfyui.graphs import PROMPT, demo_prompt, node, succeed
+from comfyui.graphs import PROMPT, assert_red_circle, demo_prompt, node, succeed
 from comfyui.server import Result, Server
 from PIL import Image
 
@@ -86,3 +86,22 @@ def test_a_shift_out_of_range_is_refused(server: Server) -> None:
     prompt = demo_prompt(model=["shifted", 0])
     prompt["shifted"] = node("ZImageModelSampling", model=["model", 0], preset="custom", **{"preset.shift": 0.0})
     assert server.run(prompt).status == "refused"
+
+
+def test_a_batch_of_prompts_through_the_hosts_sampler(server: Server) -> None:
+    """The count sizes the batch; picture 2 is the red circle."""
+    text = f"a blue square on a black background\n\n{PROMPT}\n"
+    prompt = demo_prompt()
+    prompt |= {
+        "both": node("ZImagePromptBatch", clip=["clip", 0], prompts=text, negative=""),
+        "model": prompt["model"] | {"inputs": prompt["model"]["inputs"] | {"joint_cfg": False}},
+        "sampler": node(
+            "KSampler", model=["model", 0], positive=["both", 0], negative=["both", 1], latent_image=["size", 0],
+            seed=1, steps=8, cfg=1.0, sampler_name="euler", scheduler="simple", denoise=1.0,
+        ),
+    }  # fmt: skip
+    prompt["size"]["inputs"]["batch_size"] = ["both", 2]
+    result = succeed(server.run(prompt))
+    assert result.texts["both"].startswith("2 prompts of ")
+    assert len(result.outputs["save"]["images"]) == 2
+    assert_red_circle(server.image(result, "save", 1))
