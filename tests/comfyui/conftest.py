@@ -1,4 +1,4 @@
-"""One real ComfyUI for the whole session; without one, every test here is skipped, and the summary says so."""
+"""One real ComfyUI and one real Chromium for the whole session; what they cannot test is skipped, and counted."""
 
 from __future__ import annotations
 
@@ -9,28 +9,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from comfyui.browser import browser, why_no_browser
 from comfyui.forms import write_all
 from comfyui.server import Server, comfyui_dir, comfyui_python, environment, install, why_not
 
 HERE = Path(__file__).parent
 
 
+SKIPPED = pytest.StashKey[list[str]]()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    reason = why_not()
     mine = [item for item in items if HERE in item.path.parents]
-    if reason:
-        for item in mine:
-            item.add_marker(pytest.mark.skip(reason=reason))
-        config.stash[SKIPPED] = (len(mine), reason)
-
-
-SKIPPED = pytest.StashKey[tuple[int, str]]()
+    pages = [item for item in mine if "chromium" in getattr(item, "fixturenames", ())]
+    lacks = {"ComfyUI": (mine, why_not()), "pages in a browser": (pages, why_no_browser())}
+    config.stash[SKIPPED] = []
+    for name, (skipped, reason) in lacks.items():
+        if reason and skipped:
+            config.stash[SKIPPED].append(f"{name}: {len(skipped)} tests skipped, {reason}")
+            for item in skipped:
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    count, reason = config.stash.get(SKIPPED, (0, ""))
-    if count:
-        terminalreporter.write_sep("=", f"ComfyUI: {count} tests skipped, {reason}", yellow=True)
+    for line in config.stash.get(SKIPPED, []):
+        terminalreporter.write_sep("=", line, yellow=True)
 
 
 @pytest.fixture(scope="session")
@@ -82,3 +85,10 @@ def server(tmp_path_factory: pytest.TempPathFactory, checks: Any) -> Iterator[Se
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A started browser, for `comfyui.browser.Page`; tests that ask for it are skipped where there is none."""
+    with browser() as started:
+        yield started
