@@ -47,6 +47,7 @@ import comfy.sd
 import comfy.text_encoders.llama
 import inside_compose
 import inside_formats
+import inside_nodes
 import inside_sampling
 import torch
 from pack.nodes.host import files
@@ -439,8 +440,8 @@ def main() -> None:
     results: dict[str, Any] = {"seconds": {}}
     with torch.inference_mode():
         parts = Parts()
-        checks = [item for module in (sys.modules[__name__], inside_formats, inside_sampling, inside_compose)
-                  for item in vars(module).items()]  # fmt: skip
+        modules = (sys.modules[__name__], inside_formats, inside_sampling, inside_compose, inside_nodes)
+        checks = [item for module in modules for item in vars(module).items()]
         for name, check in checks:
             if name.startswith("check_"):
                 start = time.perf_counter()

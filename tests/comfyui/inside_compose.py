@@ -37,11 +37,17 @@ GUIDED = {"mode": "Base", "steps": 3, "cfg": 5.0}
 
 
 def ksampler(
-    model: Any, positive: Any, negative: Any, latent: Any = None, steps: int = 3, cfg: float = 5.0, seed: int = 5
+    model: Any,
+    positive: Any,
+    negative: Any,
+    latent: Any = None,
+    steps: int = 3,
+    cfg: float = 5.0,
+    strength: float = 1.0,
 ) -> torch.Tensor:
-    """The host's node, which draws its own noise."""
+    """The host's node, which draws its own noise: for one picture the same as ours."""
     out = nodes.KSampler().sample(
-        model, seed, steps, cfg, "euler", "simple", positive, negative, latent or empty()
+        model, 5, steps, cfg, "euler", "simple", positive, negative, latent or empty(), strength
     )  # fmt: skip
     return out[0]["samples"]
 
