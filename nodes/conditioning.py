@@ -59,7 +59,7 @@ class PromptBatch(io.ComfyNode):
             display_name="Z-Image Prompt Batch",
             category="Z-Image",
             description="A prompt for each picture of a batch, drawn together. Needs a model of Load Z-Image Model.",
-            search_aliases=["z-image", "zimage", "prompts", "batch", "list of prompts", "multiple prompts", "qwen3"],
+            search_aliases=["z-image", "zimage", "prompts", "list of prompts", "multiple prompts", "clip", "qwen"],
             inputs=[
                 io.Clip.Input("clip", tooltip=CLIP_TIP),
                 io.String.Input(

@@ -72,7 +72,7 @@ class LatentSize(io.ComfyNode):
             display_name="Z-Image Empty Latent",
             category="Z-Image",
             description="An empty latent in one of the sizes that Z-Image was made for, or in your own.",
-            search_aliases=["z-image", "zimage", "empty latent", "resolution", "size", "aspect ratio"],
+            search_aliases=["z-image", "zimage", "empty latent image", "EmptySD3Latent", "resolution", "aspect ratio"],
             inputs=[
                 io.DynamicCombo.Input(
                     "size",

@@ -36,7 +36,7 @@ class TransformerLoader(io.ComfyNode):
             display_name="Load Z-Image Model",
             category=CATEGORY,
             description="Loads a Z-Image transformer, Turbo or Base, with its own shift, from bf16, FP8 or GGUF.",
-            search_aliases=["z-image", "zimage", "unet", "diffusion model", "turbo", "gguf", "fp8", "diffusers"],
+            search_aliases=["z-image", "zimage", "unet", "diffusion model", "turbo", "lumina2", "gguf", "fp8"],
             inputs=[
                 _file_input(
                     "transformer",
@@ -90,7 +90,7 @@ class TextEncoderLoader(io.ComfyNode):
             display_name="Load Z-Image Text Encoder",
             category=CATEGORY,
             description="Loads the Qwen3 text encoder of Z-Image: bf16, FP8 or GGUF.",
-            search_aliases=["z-image", "zimage", "clip", "qwen", "qwen3", "gguf", "fp8"],
+            search_aliases=["z-image", "zimage", "load clip", "qwen", "qwen3", "lumina2", "gguf", "fp8"],
             inputs=[
                 _file_input(
                     "text_encoder",
@@ -122,7 +122,7 @@ class VAELoader(io.ComfyNode):
             display_name="Load Z-Image VAE",
             category=CATEGORY,
             description="Loads the VAE of Z-Image, which is that of Flux.",
-            search_aliases=["z-image", "zimage", "vae", "ae"],
+            search_aliases=["z-image", "zimage", "load vae", "ae", "flux vae"],
             inputs=[
                 _file_input(
                     "vae",
