@@ -16,7 +16,7 @@ const say = (...words) => speaker(setting("Comfy.Locale", "en"))(...words);
 const workflow = () => app.extensionManager?.workflow?.activeWorkflow;
 
 let bar = null;
-let keeping = null; // the prompt that keeps a picture
+const asked = new Map(); // prompts that the user asked for here, and what to say when they are done
 let home = null; // the workflow that live mode was turned on in
 let samplersWords = {}; // by the sampler's id, what it said of its last run
 
@@ -99,9 +99,14 @@ async function keep() {
     toast("info", say("nothingToKeep"));
     return;
   }
+  await ask(live.shown, undefined, "keeping", "kept");
+}
+
+/** Queues what the user asked for, and says so now and when it is done. Live mode never stops such a prompt. */
+async function ask(graph, targets, now, then) {
   try {
-    keeping = (await post(live.shown)).prompt_id;
-    bar?.show("keeping", say("keeping"));
+    asked.set((await post(graph, targets)).prompt_id, then);
+    bar?.show("asked", say(now));
   } catch (error) {
     bar?.show("error", say("error", error.message));
   }
@@ -114,9 +119,9 @@ async function refine() {
     toast("info", say("nothingToRefine"));
     return;
   }
-  toast("success", say("refined"));
+  toast("success", say("refineAdded"));
   await live.drop();
-  await post(await app.graphToPrompt(), [added]);
+  await ask(await app.graphToPrompt(), [added], "refining", "refined");
 }
 
 function listen() {
@@ -130,16 +135,17 @@ function listen() {
     if (words) samplersWords[detail.node] = words.join(" ");
     if (detail.output?.images) live.pictured(detail.prompt_id);
   });
-  api.addEventListener("execution_success", ({ detail }) => ended(detail.prompt_id, null, "kept"));
-  api.addEventListener("execution_interrupted", ({ detail }) => ended(detail.prompt_id, say("stopped"), "stopped"));
+  api.addEventListener("execution_success", ({ detail }) => ended(detail.prompt_id));
+  api.addEventListener("execution_interrupted", ({ detail }) => ended(detail.prompt_id, say("stopped")));
   api.addEventListener("execution_error", ({ detail }) => ended(detail.prompt_id, detail.exception_message));
 }
 
-function ended(id, error, word) {
+function ended(id, error) {
   live.ended(id, error);
-  if (id !== keeping) return;
-  keeping = null;
-  bar?.show(word === "kept" ? "drawn" : "error", word ? say(word) : say("error", error));
+  if (!asked.has(id)) return;
+  if (error) bar?.show("error", say("error", error));
+  else bar?.show("drawn", say(asked.get(id)));
+  asked.delete(id);
 }
 
 app.registerExtension({

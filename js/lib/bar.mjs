@@ -6,7 +6,7 @@ const STYLE = `
   color: var(--input-text, #ddd); font: 13px/1.35 system-ui, sans-serif; box-shadow: 0 4px 18px #0008; }
 .zimage-live[data-state="error"] { border-color: var(--error-text, #ff4444); }
 .zimage-live i { flex: none; width: 9px; height: 9px; border-radius: 50%; background: #3fb950; }
-.zimage-live:is([data-state="draft"], [data-state="full"], [data-state="keeping"]) i {
+.zimage-live:is([data-state="draft"], [data-state="full"], [data-state="asked"]) i {
   background: #e3a008; animation: zimage-live 1s ease-in-out infinite alternate; }
 .zimage-live[data-state="error"] i { background: #f85149; }
 @keyframes zimage-live { to { opacity: 0.25; } }

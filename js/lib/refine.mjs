@@ -2,7 +2,15 @@
 
 // How much noise Base starts from: enough to mend the drawing, too little to change it. See the advice page.
 const STRENGTH = 0.5;
-const GAP = 60;
+// Where the stage's nodes go and how large they are, from the lower left corner of the graph: [x, y, width, height].
+const PLACES = {
+  ZImageTransformerLoader: [0, 0, 340, 170],
+  CLIPTextEncode: [0, 230, 340, 120],
+  ZImageSampler: [400, 0, 340, 520],
+  VAEDecode: [800, 0, 220, 60],
+  SaveImage: [800, 120, 380, 400],
+};
+const GAP = 120;
 
 /** The node behind an execution id such as "12:5" (node 5 of the subgraph that node 12 is). */
 export function nodeOf(root, id) {
@@ -34,7 +42,7 @@ export function refineWithBase(app, id) {
 }
 
 function addStage(graph, sampler, latent) {
-  const place = placer(graph, sampler);
+  const place = placer(graph);
   const loader = place("ZImageTransformerLoader");
   choose(loader, "file", baseFile);
   const refiner = place("ZImageSampler");
@@ -84,16 +92,17 @@ function decoderOf(graph, sampler, latent) {
   return links.map((link) => graph.getNodeById(link.target_id)).find((node) => node?.inputs?.some((i) => i.name === "vae"));
 }
 
-/** Makes nodes in a row below everything that is there. */
-function placer(graph, sampler) {
-  const nodes = graph._nodes ?? graph.nodes;
-  const y = Math.max(...nodes.map((node) => node.pos[1] + node.size[1])) + 2 * GAP;
-  let x = Math.min(...nodes.map((node) => node.pos[0]), sampler.pos[0]);
+/** Makes nodes below everything that is there. */
+function placer(graph) {
+  const nodes = [...graph.nodes];
+  const left = Math.min(...nodes.map((node) => node.pos[0]));
+  const bottom = Math.max(...nodes.map((node) => node.pos[1] + node.size[1])) + GAP;
   return (type) => {
     const node = window.LiteGraph.createNode(type);
+    const [x, y, width, height] = PLACES[type];
     graph.add(node);
-    node.pos = [x, y];
-    x += node.size[0] + GAP;
+    node.pos = [left + x, bottom + y];
+    node.setSize([width, height]);
     return node;
   };
 }
