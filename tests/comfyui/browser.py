@@ -25,7 +25,15 @@ FLAGS = [
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Release.Status": "skipped", "Comfy.Release.Version": "99.0.0"}
 RENDERERS = {"classic": False, "nodes2": True}
 # What the page says of its own: it asks for things of the network that a test has not got.
-HARMLESS = ("Failed to load resource", "Content Security Policy", "net::ERR", "userdata", "Failed to fetch", "[Deprecated]", "DEPRECATED")
+HARMLESS = (
+    "Failed to load resource",
+    "Content Security Policy",
+    "net::ERR",
+    "userdata",
+    "Failed to fetch",
+    "[Deprecated]",
+    "DEPRECATED",
+)
 
 
 def chromium() -> str | None:
