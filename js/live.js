@@ -18,6 +18,8 @@ const workflow = () => app.extensionManager?.workflow?.activeWorkflow;
 let bar = null;
 const asked = new Map(); // prompts that the user asked for here, and what to say when they are done
 let home = null; // the workflow that live mode was turned on in
+let posting = 0; // prompts on their way to the server
+const early = []; // what was heard meanwhile
 let samplersWords = {}; // by the sampler's id, what it said of its last run
 
 const live = new Live({
@@ -64,10 +66,21 @@ function hosts(draws) {
 }
 
 /** Queues a graph without what queueing by the user does to it: seeds stay as they are. */
-function post(graph, targets) {
+async function post(graph, targets) {
   const chosen = setting("Comfy.Execution.PreviewMethod", "default");
   const previewMethod = chosen === "default" ? "auto" : chosen;
-  return api.queuePrompt(0, graph, { partialExecutionTargets: targets, previewMethod });
+  posting += 1;
+  try {
+    return await api.queuePrompt(0, graph, { partialExecutionTargets: targets, previewMethod });
+  } finally {
+    posting -= 1;
+    if (!posting) setTimeout(() => early.splice(0).forEach((run) => run()));
+  }
+}
+
+/** Events of a prompt may overtake the answer that names it; they wait until whoever queued it knows its name. */
+function hear(name, run) {
+  api.addEventListener(name, ({ detail }) => (posting ? early.push(() => run(detail)) : run(detail)));
 }
 
 const send = (path, body) =>
@@ -130,14 +143,14 @@ function listen() {
     document.addEventListener(name, touch, { capture: true, passive: true });
   }
   api.addEventListener("promptQueued", () => live.queued());
-  api.addEventListener("executed", ({ detail }) => {
+  hear("executed", (detail) => {
     const words = detail.output?.text;
     if (words) samplersWords[detail.node] = words.join(" ");
     if (detail.output?.images) live.pictured(detail.prompt_id);
   });
-  api.addEventListener("execution_success", ({ detail }) => ended(detail.prompt_id));
-  api.addEventListener("execution_interrupted", ({ detail }) => ended(detail.prompt_id, say("stopped")));
-  api.addEventListener("execution_error", ({ detail }) => ended(detail.prompt_id, detail.exception_message));
+  hear("execution_success", (detail) => ended(detail.prompt_id));
+  hear("execution_interrupted", (detail) => ended(detail.prompt_id, say("stopped")));
+  hear("execution_error", (detail) => ended(detail.prompt_id, detail.exception_message));
 }
 
 function ended(id, error) {

@@ -37,9 +37,8 @@ export class Live {
     this.on = false;
     this.stopPause();
     this.stopRest();
-    const { job, shown } = this;
+    const { job } = this;
     this.forget();
-    this.shown = shown;
     if (job) await this.host.cancel(job.id);
   }
 

@@ -24,16 +24,11 @@ FLAGS = [
 # A browser as of a user who has been here before, without the offers of the first visit.
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Release.Status": "skipped", "Comfy.Release.Version": "99.0.0"}
 RENDERERS = {"classic": False, "nodes2": True}
-# What the page says of its own: it asks for things of the network that a test has not got.
+# What the page says of its own: it asks for things of the network that a test has not got, and of its own start.
 HARMLESS = (
-    "Failed to load resource",
-    "Content Security Policy",
-    "net::ERR",
-    "userdata",
-    "Failed to fetch",
-    "[Deprecated]",
-    "DEPRECATED",
-)
+    "Failed to load resource", "Content Security Policy", "net::ERR", "userdata", "Failed to fetch", "[Deprecated]",
+    "DEPRECATED", "graph accessed before initialization",
+)  # fmt: skip
 
 
 def chromium() -> str | None:

@@ -18,7 +18,9 @@ DEMO = ROOT / "workflows" / "zimage_demo.json"
 # Live's delays, short, since a test does not type as a person does.
 QUICK = {"ZImage.Live.Pause": 200, "ZImage.Live.Rest": 400}
 RECORD = """() => {
+    const known = window.seen;
     window.seen = [];
+    if (known) return;
     const names = ["execution_start", "execution_success", "execution_interrupted", "executed", "promptQueued"];
     for (const name of names) app.api.addEventListener(name, ({ detail }) => window.seen.push({ name, ...detail }));
 }"""
