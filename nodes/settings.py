@@ -57,11 +57,12 @@ class Shift:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the sampler, resolved."""
+    """One run of the sampler, resolved. `full_steps` is what it would run if it were no draft."""
 
     mode: str
     variant: VariantGuess
     steps: int
+    full_steps: int
     guidance: Guidance
     shift: Shift
     strength: float
@@ -69,12 +70,17 @@ class Run:
     seed: int
     notes: tuple[str, ...]
 
+    @property
+    def draft(self) -> bool:
+        return self.steps < self.full_steps
+
     def summary(self, forwards: int) -> list[str]:
         """Two lines of facts, as many as a node shows at once, then each note.
 
         They read as sentences, since the browser's newer nodes run lines together.
         """
-        guided = [f"{self.steps} steps", *self.guidance.words()]
+        steps = ["draft", f"{self.steps} of {self.full_steps} steps"] if self.draft else [f"{self.steps} steps"]
+        guided = [*steps, *self.guidance.words()]
         stepped = [f"{self.shift}", self.solver, f"{forwards} forwards"]
         if self.strength < 1:
             stepped.insert(0, f"strength {self.strength:g}")
@@ -92,22 +98,24 @@ class Run:
             "cfg_truncation": self.guidance.truncation, "shift": self.shift.value, "shift_source": self.shift.source,
             "strength": self.strength, "seed": self.seed, "solver": self.solver, "forwards": forwards,
             "variant": self.variant.name, "variant_source": self.variant.source, "variant_detail": self.variant.detail,
-            "mode": self.mode, "notes": list(self.notes),
+            "mode": self.mode, "draft": self.draft, "notes": list(self.notes),
         }  # fmt: skip
 
 
 def resolve(
     mode: Mapping[str, Any] | None, variant: VariantGuess, shift: Shift, *, seed: int, solver: str, strength: float,
-    has_negative: bool, always_both: bool = False,
+    has_negative: bool, draft: bool = False, always_both: bool = False,
 ) -> Run:  # fmt: skip
     """`mode` is the dynamic combo's value: its key under "mode", and its widgets.
 
+    A draft runs no more steps than were asked for; where it would run as many, it is none.
     `always_both` says that another node has the negative prediction made at cfg 1 too.
     Raises ValueError for what cannot be run; what is unusual for the variant is run as set, and noted.
     """
     if mode is None or "mode" not in mode:
         raise ValueError(f"mode must be one of {', '.join(MODES)}; its own settings are mode.steps, mode.cfg, ...")
-    steps = mode.get("steps", 0) or variant.variant.steps
+    full = mode.get("steps", 0) or variant.variant.steps
+    steps = min(full, variant.variant.draft_steps) if draft else full
     asked = Guidance(
         cfg=float(mode.get("cfg", 0.0)),
         normalization=float(mode.get("cfg_normalization", False)),
@@ -123,7 +131,7 @@ def resolve(
             f"{variant.variant.title} was made for shift {own:g}, and this model comes with {shift.value:g}: "
             f"set shift to {own:g}, or load it with Load Z-Image Model"
         )
-    return Run(mode["mode"], variant, steps, guidance, shift, strength, solver, seed, tuple(found))
+    return Run(mode["mode"], variant, steps, full, guidance, shift, strength, solver, seed, tuple(found))
 
 
 def sentences(notes: Iterable[str]) -> list[str]:

@@ -8,8 +8,8 @@ from zimage_core.variants import VARIANTS, detect_variant, notes, variant_in_nam
 
 
 def test_the_table():
-    rows = {name: (v.steps, v.cfg, v.shift) for name, v in VARIANTS.items()}
-    assert rows == {"turbo": (8, 1.0, 3.0), "base": (30, 5.0, 6.0)}
+    rows = {name: (v.steps, v.cfg, v.shift, v.draft_steps) for name, v in VARIANTS.items()}
+    assert rows == {"turbo": (8, 1.0, 3.0, 4), "base": (30, 5.0, 6.0, 10)}
 
 
 EVIDENCE = {

@@ -29,12 +29,13 @@ def solvers() -> list[str]:
 
 def sample(
     model: Any, positive: Any, negative: Any | None, latent: Mapping[str, Any], *, seed: int,
-    mode: Mapping[str, Any] | None, solver: str, strength: float, shift: float, hidden: Any,
+    mode: Mapping[str, Any] | None, solver: str, strength: float, shift: float, draft: bool, hidden: Any,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Run the sampler node: the new latent, and the words for the node. What was resolved also goes to log and PNG."""
     run = resolve(
         mode, variant_of(model), shift_of(model, shift), seed=seed, solver=solver, strength=strength,
-        has_negative=negative is not None, always_both=model.model_options.get("disable_cfg1_optimization", False),
+        has_negative=negative is not None, draft=draft,
+        always_both=model.model_options.get("disable_cfg1_optimization", False),
     )  # fmt: skip
     check_latent(latent["samples"])
     # A shift of the widget becomes the model's: what counts in percent of the run then agrees with it.

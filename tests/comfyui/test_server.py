@@ -20,7 +20,7 @@ WIDGETS = {
     "ZImageTextEncoderLoader": ["file"],
     "ZImageVAELoader": ["file"],
     "ZImageLatentSize": ["size", "batch_size"],
-    "ZImageSampler": ["seed", "mode", "solver", "strength", "shift"],
+    "ZImageSampler": ["seed", "mode", "solver", "strength", "shift", "draft"],
     "ZImageTextEncode": ["positive", "negative"],
     "ZImagePromptBatch": ["prompts", "negative"],
     "ZImageGuider": ["cfg", "cfg_normalization", "cfg_truncation"],
@@ -153,7 +153,7 @@ def test_png_holds_the_settings(server: Server) -> None:
     expected = {
         "width": 128, "height": 128, "count": 1, "steps": 8, "cfg": 1.0, "guidance": 0.0, "shift": 3.0,
         "shift_source": "from the model", "seed": 3, "solver": "euler", "forwards": 8, "strength": 1.0,
-        "variant": "turbo", "variant_source": "metadata", "mode": "auto",
+        "variant": "turbo", "variant_source": "metadata", "mode": "auto", "draft": False,
     }  # fmt: skip
     assert expected.items() <= settings.items()
     assert settings["notes"] == ["the negative prompt has no effect at cfg 1 and is not evaluated"]

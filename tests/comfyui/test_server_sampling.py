@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -105,3 +106,26 @@ def test_a_batch_of_prompts_through_the_hosts_sampler(server: Server) -> None:
     assert result.texts["both"].startswith("2 prompts of ")
     assert len(result.outputs["save"]["images"]) == 2
     assert_red_circle(server.image(result, "save", 1))
+
+
+AUTO_3 = {"mode": "auto", "mode.steps": 3, "mode.cfg": 0.0}
+
+
+@pytest.mark.parametrize(
+    "variant, sampler, said, steps, draft",
+    [
+        ("Turbo", {}, "Turbo (from its metadata), draft, 4 of 8 steps, cfg 1", 4, True),
+        ("Base", {"negative": ["empty", 0]}, "Base (from its metadata), draft, 10 of 30 steps, cfg 5", 10, True),
+        ("Turbo", {"mode": AUTO_3}, "Turbo (from its metadata), 3 steps, cfg 1", 3, False),
+    ],
+)
+def test_a_draft(server: Server, variant: str, sampler: dict[str, Any], said: str, steps: int, draft: bool) -> None:
+    """Fewer steps of the same picture, said on the node, in the log and in the PNG; never more than were asked for."""
+    result = succeed(server.run(demo_prompt(variant=variant, seed=6, draft=True, **sampler)))
+    assert result.texts["sampler"].startswith(said)
+    assert result.progress("sampler")[-1] == (steps, steps)
+    assert f"Z-Image Sampler: {said}" in server.log_text()
+    record = json.loads(Image.open(server.image(result, "save")).text["zimage"])
+    assert (record["draft"], record["steps"]) == (draft, steps)
+    if draft:
+        assert_red_circle(server.image(result, "save"))
