@@ -47,6 +47,7 @@ import comfy.sd
 import comfy.text_encoders.llama
 import inside_compose
 import inside_formats
+import inside_memory
 import inside_nodes
 import inside_sampling
 import torch
@@ -440,7 +441,9 @@ def main() -> None:
     results: dict[str, Any] = {"seconds": {}}
     with torch.inference_mode():
         parts = Parts()
-        modules = (sys.modules[__name__], inside_formats, inside_sampling, inside_compose, inside_nodes)
+        modules = (
+            sys.modules[__name__], inside_formats, inside_sampling, inside_compose, inside_nodes, inside_memory,
+        )  # fmt: skip
         checks = [item for module in modules for item in vars(module).items()]
         for name, check in checks:
             if name.startswith("check_"):
