@@ -61,7 +61,7 @@ class TransformerLoader(io.ComfyNode):
                 io.Boolean.Input(
                     "joint_cfg",
                     default=True,
-                    optional=True,
+                    optional=True,  # scripts that post a graph of before still run
                     advanced=True,
                     tooltip="Run positive and negative in one forward, also where their lengths differ. Off needs "
                     "less memory and takes longer; the picture is the same.",

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,13 +89,13 @@ class Result:
 
 
 class Server:
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, flags: Sequence[str] = ("--cpu",)) -> None:
         self.base = base
         self.pack = install(base)
         self.port = _free_port()
         self.log = base / "log.txt"
         command = [
-            str(comfyui_python()), "main.py", "--base-directory", str(base), "--cpu", "--port", str(self.port),
+            str(comfyui_python()), "main.py", "--base-directory", str(base), *flags, "--port", str(self.port),
             "--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK, "--preview-method", "latent2rgb",
             "--database-url", "sqlite:///:memory:", "--disable-api-nodes",
         ]  # fmt: skip
