@@ -42,6 +42,8 @@ def _assign(schema: dict[str, Any], values: list[Any], prefix: str) -> Iterator[
             options = rest[0] if rest else {}
             if options.get("forceInput") or not (isinstance(kind, list) or kind in WIDGETS):
                 continue
+            if not values and part == "optional":
+                return  # a graph of before that widget: the page shows its default
             if not values:
                 raise ValueError(f"no value is left for {prefix}{name}")
             value = values.pop(0)
