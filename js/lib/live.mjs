@@ -63,8 +63,15 @@ export class Live {
 
   /** Draw if the graph is not the one that was drawn last. */
   async look() {
-    const graph = await this.host.graph();
-    if (!this.on || !graph) return;
+    try {
+      const graph = await this.host.graph();
+      if (this.on && graph) await this.compare(graph);
+    } catch (error) {
+      this.host.show("error", error); // the graph makes no prompt, or the server is gone
+    }
+  }
+
+  async compare(graph) {
     const live = livePrompt(graph.output, this.host.define, true);
     const now = recipe(live);
     const skip = this.rebase || now === this.drawn;
@@ -81,12 +88,12 @@ export class Live {
 
   async draw(graph, live, full) {
     const turn = ++this.turn;
-    await this.drop();
-    if (turn !== this.turn || !this.on) return;
-    this.host.show(full ? "full" : "draft", live.draws);
     try {
+      await this.drop();
+      if (turn !== this.turn || !this.on) return;
+      this.host.show(full ? "full" : "draft", live.draws);
       const id = await this.host.queue(live.prompt, live.targets, graph.workflow);
-      const job = { id, full, graph, draws: live.draws, targets: live.targets };
+      const job = { id, full, graph, draws: live.draws };
       if (turn === this.turn && this.on) this.job = job;
       else await this.host.cancel(id);
     } catch (error) {

@@ -235,6 +235,23 @@ test("an answer that comes after a newer edit is cancelled", async () => {
   edit("a bird");
 });
 
+test("a server that is gone is said, and it goes on when it is back", async () => {
+  const { host, live, pass, edit } = setUp();
+  live.start();
+  await pass(400);
+  const cancel = host.cancel;
+  host.cancel = async () => {
+    throw new Error("no server");
+  };
+  edit("a dog");
+  await pass(400);
+  assert.deepEqual([host.said.at(-1)[0], host.said.at(-1)[1].message], ["error", "no server"]);
+  host.cancel = cancel;
+  edit("a bird");
+  await pass(400);
+  assert.equal(host.queued.at(-1).prompt[1].inputs.text, "a bird");
+});
+
 test("what cannot be drawn is said", async () => {
   const { host, live, pass, edit } = setUp({ 1: node("CLIPTextEncode", { text: "alone" }) });
   live.start();
@@ -247,4 +264,10 @@ test("what cannot be drawn is said", async () => {
   await pass(400);
   assert.equal(host.said.at(-1)[0], "error");
   assert.equal(host.said.at(-1)[1].message, "no model");
+  host.graph = async () => {
+    throw new Error("a widget of another pack");
+  };
+  live.touch();
+  await pass(400);
+  assert.deepEqual([host.said.at(-1)[0], host.said.at(-1)[1].message], ["error", "a widget of another pack"]);
 });
