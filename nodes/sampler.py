@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..zimage_core.sampling import MAX_SEED
+from .host.preview import AUTO, METHODS
 from .host.sampling import sample, solvers
 
 STEPS_TIP = "More steps, finer pictures: 8 for Turbo, 28 to 50 for Base."
@@ -103,8 +104,17 @@ class Sampler(io.ComfyNode):
                     advanced=True,
                     tooltip="More shift, more steps on the composition. 0 is from the model: 3 for Turbo, 6 for Base.",
                 ),
-                # Optional, so that prompts of scripts from before it was there still run.
+                # Optional, so that prompts of scripts from before they were there still run.
                 io.Boolean.Input("draft", default=False, optional=True, advanced=True, tooltip=DRAFT_TIP),
+                io.Combo.Input(
+                    "preview",
+                    options=[AUTO, *METHODS],
+                    default=AUTO,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Previews at every step. auto is as ComfyUI is set; latent2rgb needs no file; taef1 is "
+                    "sharper, with taef1_decoder in models/vae_approx.",
+                ),
             ],
             outputs=[io.Latent.Output()],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
@@ -114,9 +124,9 @@ class Sampler(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, positive: Any, latent: Any, seed: int, mode: dict[str, Any] | None = None,
                 solver: str = "euler", strength: float = 1.0, shift: float = 0.0, draft: bool = False,
-                negative: Any = None) -> io.NodeOutput:  # fmt: skip
+                preview: str = AUTO, negative: Any = None) -> io.NodeOutput:  # fmt: skip
         samples, text = sample(
             model, positive, negative, latent, seed=seed, mode=mode, solver=solver, strength=strength, shift=shift,
-            draft=draft, hidden=cls.hidden,
+            draft=draft, preview=preview, hidden=cls.hidden,
         )  # fmt: skip
         return io.NodeOutput(samples, ui=ui.PreviewText(text))

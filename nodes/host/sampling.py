@@ -9,15 +9,15 @@ import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import comfy.utils
-import latent_preview
 import torch
 from torch import Tensor
 
 from ...zimage_core.sampling import seeded_noise
-from ..settings import Run, resolve, size_notes
+from ..settings import Run, resolve, sentences, size_notes
 from .checks import check_latent
 from .conditions import of_pictures
 from .guider import Guider
+from .preview import make_previews
 from .report import report
 from .schedule import levels, shift_of, variant_of, with_shift
 
@@ -29,7 +29,8 @@ def solvers() -> list[str]:
 
 def sample(
     model: Any, positive: Any, negative: Any | None, latent: Mapping[str, Any], *, seed: int,
-    mode: Mapping[str, Any] | None, solver: str, strength: float, shift: float, draft: bool, hidden: Any,
+    mode: Mapping[str, Any] | None, solver: str, strength: float, shift: float, draft: bool, preview: str,
+    hidden: Any,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Run the sampler node: the new latent, and the words for the node. What was resolved also goes to log and PNG."""
     run = resolve(
@@ -40,19 +41,19 @@ def sample(
     check_latent(latent["samples"])
     # A shift of the widget becomes the model's: what counts in percent of the run then agrees with it.
     shifted = with_shift(model, shift) if shift > 0 else model
-    samples, forwards = integrate(shifted, positive, negative, latent, run)
+    samples, forwards, said = integrate(shifted, positive, negative, latent, run, preview)
     out = {k: v for k, v in latent.items() if k not in ("downscale_ratio_spacial", "downscale_ratio_temporal")}
     height, width = (side * 8 for side in samples.shape[-2:])
     run = run.with_notes(size_notes(width, height, model.model.model_config.unet_config["cap_feat_dim"]))
-    lines = run.summary(forwards)
+    lines = [*run.summary(forwards), *sentences(said)]
     report(lines, run.record(width, height, len(samples), forwards), hidden)
     return out | {"samples": samples}, "\n".join(lines)
 
 
 def integrate(
-    model: Any, positive: Any, negative: Any | None, latent: Mapping[str, Any], run: Run
-) -> tuple[Tensor, int]:
-    """From noise to latents: the samples, and how many forwards of the model that took."""
+    model: Any, positive: Any, negative: Any | None, latent: Mapping[str, Any], run: Run, preview: str
+) -> tuple[Tensor, int, list[str]]:
+    """From noise to latents: the samples, how many forwards of the model that took, and notes on the previews."""
     image = comfy.sample.fix_empty_latent_channels(
         model, latent["samples"], latent.get("downscale_ratio_spacial"), latent.get("downscale_ratio_temporal")
     )
@@ -60,14 +61,15 @@ def integrate(
     positive, negative = (of_pictures(prompts, latent.get("batch_index")) for prompts in (positive, negative))
     guider = Guider(model, positive, negative, run.guidance)
     if len(sigmas) < 2:
-        return image, 0
+        return image, 0, []
+    callback, said = make_previews(model, len(sigmas) - 1, preview)
     samples = guider.sample(
         _noise(image, run.seed, latent.get("batch_index")), image, comfy.samplers.sampler_object(run.solver), sigmas,
-        denoise_mask=latent.get("noise_mask"), callback=latent_preview.prepare_callback(model, len(sigmas) - 1),
+        denoise_mask=latent.get("noise_mask"), callback=callback,
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=run.seed,
     )  # fmt: skip
     device, dtype = comfy.model_management.intermediate_device(), comfy.model_management.intermediate_dtype()
-    return samples.to(device=device, dtype=dtype), guider.forwards
+    return samples.to(device=device, dtype=dtype), guider.forwards, said
 
 
 def _noise(image: Tensor, seed: int, indices: list[int] | None) -> Tensor:

@@ -82,7 +82,14 @@ HIDDEN = SimpleNamespace(unique_id=None, prompt=None, extra_pnginfo=None)
 
 def run(model: Any, positive: Any, negative: Any = None, latent: Any = None, mode: Any = None, **options: Any) -> Any:
     mode = {"mode": "auto", "steps": 0, "cfg": 0.0} | (mode or {})
-    settings = {"seed": 5, "solver": "euler", "strength": 1.0, "shift": 0.0, "draft": False} | options
+    settings = {
+        "seed": 5,
+        "solver": "euler",
+        "strength": 1.0,
+        "shift": 0.0,
+        "draft": False,
+        "preview": "auto",
+    } | options
     out, text = sampling.sample(model, positive, negative, latent or empty(), mode=mode, hidden=HIDDEN, **settings)
     return out["samples"], text
 

@@ -20,7 +20,7 @@ WIDGETS = {
     "ZImageTextEncoderLoader": ["file"],
     "ZImageVAELoader": ["file"],
     "ZImageLatentSize": ["size", "batch_size"],
-    "ZImageSampler": ["seed", "mode", "solver", "strength", "shift", "draft"],
+    "ZImageSampler": ["seed", "mode", "solver", "strength", "shift", "draft", "preview"],
     "ZImageTextEncode": ["positive", "negative"],
     "ZImagePromptBatch": ["prompts", "negative"],
     "ZImageGuider": ["cfg", "cfg_normalization", "cfg_truncation"],
