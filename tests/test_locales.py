@@ -59,7 +59,9 @@ def test_every_command_and_setting_is_there_and_no_other() -> None:
 
 def test_every_command_has_its_words_in_the_menu() -> None:
     labels = {
-        label for path in JS.glob("*.js") for label in re.findall(r'label: "(Z-Image: [^"]+)"', path.read_text("utf-8"))
+        label
+        for path in JS.glob("*.js")
+        for label in re.findall(r'label: "(Z-Image: [^"]+)"', path.read_text(encoding="utf-8"))
     }
     assert labels and labels == {key for key in read("main")["menuLabels"] if ":" in key}
 
