@@ -33,7 +33,10 @@ def load_pack() -> Any:
     return module
 
 
-# What a running ComfyUI has imported before us.
+# What a running ComfyUI has imported before us; `utils` first, since older ones put a folder with another in front.
+import utils.extra_config  # noqa: E402, F401
+
+# isort: split
 import latent_preview  # noqa: E402, F401
 import server  # noqa: E402, F401
 from comfy_api.latest import io  # noqa: E402, F401
