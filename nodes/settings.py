@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..zimage_core.sizes import LARGEST
+from ..zimage_core.sizes import LARGEST, OFFICIAL_SIDES
 from ..zimage_core.variants import Variant, VariantGuess, notes
 
 MODES = ("auto", "Turbo", "Base")
@@ -141,7 +141,7 @@ def sentences(notes: Iterable[str]) -> list[str]:
 # What a model was trained for, by the width of its features: the sides of the smallest and the largest square, whose
 # areas bound any aspect. The official range is that of the model's page; the demo knows 128x128 and 160x96.
 DEMO_WIDTH, REAL_WIDTH = 128, 2560
-_TRAINED = {REAL_WIDTH: (512, 2048), DEMO_WIDTH: (96, 176)}
+_TRAINED = {REAL_WIDTH: OFFICIAL_SIDES, DEMO_WIDTH: (96, 176)}
 
 
 def size_notes(width: int, height: int, features: int) -> list[str]:

@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from peak import peak
 
-from zimage_core.sizes import NAMES, OFFICIAL, check_size, nearest_size, parse_size, round_size, size, sizes
+from zimage_core.model import S3DiT, S3DiTConfig
+from zimage_core.sizes import (
+    NAMES,
+    OFFICIAL,
+    Size,
+    check_size,
+    fit,
+    memory,
+    nearest_size,
+    parse_size,
+    round_size,
+    size,
+    sizes,
+    snap_size,
+)
 
 OFFICIAL_33 = """
 1024x1024 1152x896 896x1152 1152x864 864x1152 1248x832 832x1248 1280x720 720x1280 1344x576 576x1344
@@ -82,3 +98,57 @@ def test_what_would_be_cropped():
     assert str(fit.size) == "1152x896"
     assert fit.scale == pytest.approx(1.152)
     assert (fit.crop_width, fit.crop_height) == (0, round(800 * 1.152) - 896)
+
+
+@pytest.mark.parametrize("asked, expected", [((1000, 1024), "1008x1024"), ((16, 8192), "16x8192")])
+def test_a_free_size_is_snapped(asked, expected):
+    assert str(snap_size(*asked)) == expected
+
+
+@pytest.mark.parametrize("asked", [(9000, 1024), (1024, 8)])
+def test_a_size_beyond_all_bounds_is_not_snapped(asked):
+    with pytest.raises(ValueError, match=f"{asked[0]}x{asked[1]} cannot be drawn.*from 16 to 8192"):
+        snap_size(*asked)
+
+
+def test_the_official_range_is_one_of_areas():
+    assert all(s.in_official_range for s in OFFICIAL)
+    assert not any(s.in_official_range for s in sizes("demo"))
+    assert Size(256, 1024).in_official_range and Size(4096, 1024).in_official_range
+    assert not Size(512, 496).in_official_range and not Size(2048, 2064).in_official_range
+
+
+def test_swapped():
+    for s in OFFICIAL:
+        assert s.swapped() in OFFICIAL and s.swapped().swapped() == s
+
+
+def test_the_fit_of_a_given_size():
+    turned = fit(size("1024", "2:3"), 3000, 2000)  # a landscape picture, cropped to a portrait
+    assert (turned.crop_width, turned.crop_height) == (1872 - 832, 0)
+    assert fit(size("1024", "3:2"), 3000, 2000) == nearest_size(3000, 2000, "1024")
+
+
+@pytest.mark.parametrize("width, height, batch", [(512, 512, 1), (1248, 832, 2), (2048, 1152, 1)])
+def test_memory_for_drawing(width, height, batch):
+    """Against the tensors alive at the peak of the real model, cut to two layers: they run one after the other."""
+    model = S3DiT(S3DiTConfig(n_layers=2), device="meta", dtype=torch.bfloat16)
+    captions = [torch.empty(128, 2560, device="meta", dtype=torch.bfloat16)] * batch
+    latents = torch.empty(batch, 16, height // 8, width // 8, device="meta", dtype=torch.bfloat16)
+    counted = peak(model, lambda: model(latents, 0.5, captions))
+    assert memory(width, height, batch).drawing == pytest.approx(counted, rel=0.02)
+
+
+def test_memory_for_decoding():
+    """Against the tensors alive at the peak of the VAE, from its published configuration."""
+    from diffusers import AutoencoderKL
+
+    with torch.device("meta"):
+        vae = AutoencoderKL(
+            block_out_channels=[128, 256, 512, 512], layers_per_block=2, latent_channels=16,
+            down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4,
+            use_quant_conv=False, use_post_quant_conv=False,
+        ).bfloat16()  # fmt: skip
+    latents = torch.empty(1, 16, 832 // 8, 1248 // 8, device="meta", dtype=torch.bfloat16)
+    counted = peak(vae.decoder, lambda: vae.decode(latents))
+    assert memory(1248, 832, batch=3).decoding == pytest.approx(counted, rel=0.01)

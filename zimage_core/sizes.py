@@ -1,4 +1,4 @@
-"""Picture sizes: the official ones, the legal ones, and the nearest fit to a picture.
+"""Picture sizes: the official ones, the legal ones, the nearest fit to a picture, and what a size needs in memory.
 
 Every size is a multiple of 16 (the VAE's 8 times the patch size 2). 10 of the 33 official sizes are not multiples of
 32, so nothing here ever rounds to 32 or 64.
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 MULTIPLE = 16
 SMALLEST, LARGEST = 16, 8192
+# The sides of the smallest and the largest square of the official range, whose areas bound any aspect.
+OFFICIAL_SIDES = (512, 2048)
 
 # Class (the side of its square) -> landscape sizes by aspect; portraits are their transposes. Source: the official
 # spaces Tongyi-MAI/Z-Image-Turbo (1024, 1280, 1536) and Z-Image (720 also).
@@ -58,6 +60,15 @@ class Size:
         """Image tokens the transformer sees, before padding to a multiple of 32."""
         return (self.width // MULTIPLE) * (self.height // MULTIPLE)
 
+    @property
+    def in_official_range(self) -> bool:
+        least, largest = OFFICIAL_SIDES
+        return least**2 <= self.width * self.height <= largest**2
+
+    def swapped(self) -> Size:
+        """Portrait for landscape, and the other way round."""
+        return Size(self.height, self.width, self.group, ":".join(reversed(self.aspect.split(":"))))
+
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"
 
@@ -67,7 +78,7 @@ def _expand() -> Iterable[Size]:
         for aspect, (width, height) in sizes.items():
             yield Size(width, height, group, aspect)
             if width != height:
-                yield Size(height, width, group, ":".join(reversed(aspect.split(":"))))
+                yield Size(width, height, group, aspect).swapped()
 
 
 # Every listed size; the official ones are all but the demo's.
@@ -109,6 +120,13 @@ def round_size(width: int, height: int) -> Size:
         return min(max(math.floor(side / MULTIPLE + 0.5) * MULTIPLE, SMALLEST), LARGEST)
 
     return Size(legal(width), legal(height))
+
+
+def snap_size(width: int, height: int) -> Size:
+    """Any size from 16 to 8192 a side, at the nearest multiples of 16. Raises ValueError beyond that."""
+    if not all(SMALLEST <= side <= LARGEST for side in (width, height)):
+        check_size(width, height)
+    return round_size(width, height)
 
 
 def parse_size(text: str) -> Size:
@@ -154,6 +172,39 @@ def nearest_size(width: int, height: int, group: str | None = None) -> Fit:
         area = abs(math.log(candidate.width * candidate.height / (width * height)))
         return round(aspect, 6), area
 
-    best = min(sizes(group) if group else OFFICIAL, key=misfit)
-    scale = max(best.width / width, best.height / height)
-    return Fit(best, scale, round(width * scale) - best.width, round(height * scale) - best.height)
+    return fit(min(sizes(group) if group else OFFICIAL, key=misfit), width, height)
+
+
+def fit(size: Size, width: int, height: int) -> Fit:
+    """`size` for a picture of `width` by `height`, scaled to cover it; what then sticks out is cropped."""
+    scale = max(size.width / width, size.height / height)
+    return Fit(size, scale, round(width * scale) - size.width, round(height * scale) - size.height)
+
+
+# At its peak, in the attention of a block that refines image tokens, the transformer holds 14 tensors of the model's
+# width for each of them, and half as many for the tokens of the prompt, here 128.
+_DRAWING = 14 * 3840
+# At its peak the VAE's decoder holds 3 tensors of 256 channels at the picture's full size.
+_DECODING = 3 * 256
+_CAPTION = 128 // 2
+_BYTES = 2  # bfloat16
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes beside the weights: for drawing a batch, and for decoding one picture of it."""
+
+    drawing: int
+    decoding: int
+
+
+def memory(width: int, height: int, batch: int = 1) -> Memory:
+    """What the real model and its VAE hold at once in 16-bit types, in bytes beside the weights.
+
+    It is the size of the tensors that are alive at the peak, in closed form: both grow with the area, since attention
+    keeps no table of all pairs. Above cfg 1 positive and negative run together, and drawing takes twice as much. It is
+    not what a card must have free: libraries add workspace of their own, and ComfyUI sets about 2.2 times this aside
+    for drawing and 2.8 times for decoding before it moves weights out of the way. The demo needs far less.
+    """
+    tokens = math.ceil(Size(width, height).tokens / 32) * 32 + _CAPTION
+    return Memory(batch * tokens * _DRAWING * _BYTES, width * height * _DECODING * _BYTES)

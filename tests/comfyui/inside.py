@@ -50,6 +50,7 @@ import inside_formats
 import inside_memory
 import inside_nodes
 import inside_sampling
+import inside_size
 import torch
 from pack.nodes.host import files
 from safetensors.torch import save_file
@@ -443,6 +444,7 @@ def main() -> None:
         parts = Parts()
         modules = (
             sys.modules[__name__], inside_formats, inside_sampling, inside_compose, inside_nodes, inside_memory,
+            inside_size,
         )  # fmt: skip
         checks = [item for module in modules for item in vars(module).items()]
         for name, check in checks:

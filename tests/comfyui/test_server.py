@@ -19,7 +19,7 @@ WIDGETS = {
     "ZImageTransformerLoader": ["file", "variant", "dtype", "joint_cfg"],
     "ZImageTextEncoderLoader": ["file"],
     "ZImageVAELoader": ["file"],
-    "ZImageLatentSize": ["size", "batch_size"],
+    "ZImageLatentSize": ["size", "batch_size", "swap"],
     "ZImageSampler": ["seed", "mode", "solver", "strength", "shift", "draft", "preview"],
     "ZImageTextEncode": ["positive", "negative"],
     "ZImagePromptBatch": ["prompts", "negative"],
@@ -101,7 +101,7 @@ def test_demo_is_the_default_without_files(server: Server) -> None:
     assert file[1]["options"] == [f"{DEMO} (Turbo)", f"{DEMO} (Base)"]
     assert file[1]["default"] == f"{DEMO} (Turbo)"
     sizes = server.node("ZImageLatentSize")["input"]["required"]["size"][1]["options"]
-    assert [o["key"] for o in sizes] == ["demo", "1024 px", "1280 px", "1536 px", "720 px", "custom"]
+    assert [o["key"] for o in sizes] == ["demo", "1024 px", "1280 px", "1536 px", "720 px", "custom", "fit image"]
 
 
 def test_recognised_files_come_first(server: Server) -> None:
@@ -204,10 +204,14 @@ def test_bad_inputs_get_one_sentence(server: Server) -> None:
     assert no_negative.status == "error"
     assert "connect a second CLIP Text Encode" in no_negative.error["exception_message"]
     sized = demo_prompt()
-    sized["size"]["inputs"] = {"size": "custom", "size.width": 1000, "size.height": 1024, "batch_size": 1}
+    sized["size"]["inputs"] = {"size": "custom", "size.width": ["far", 0], "size.height": 1024, "batch_size": 1}
+    sized["far"] = node("PrimitiveInt", value=9000)
     result = server.run(sized)
     assert result.status == "error"
-    assert "multiples of 16" in result.error["exception_message"]
+    assert (
+        "9000x1024 cannot be drawn: both sides must be multiples of 16 from 16 to 8192"
+        in result.error["exception_message"]
+    )
     gone = demo_prompt()
     gone["model"]["inputs"]["file"] = "gone.safetensors"
     assert server.run(gone).status == "refused"
