@@ -1,0 +1,77 @@
+// The command "Use Z-Image nodes" in the browser: what `rewire` decides, as one step that can be undone.
+import { app } from "../../scripts/app.js";
+import { rewire } from "./lib/rewire.mjs";
+import { describe, failure } from "./lib/rewire_words.mjs";
+import { SWAPS } from "./lib/swaps.mjs";
+import { ROOT } from "./lib/workflow.mjs";
+
+const COMMAND = "ZImage.UseNodes";
+const LABEL = "Use Z-Image nodes";
+
+const typeOf = (type) => window.LiteGraph.registered_node_types[type];
+const define = (type) => typeOf(type)?.nodeData;
+const root = () => app.rootGraph ?? app.graph;
+const plain = (value) => JSON.parse(JSON.stringify(value));
+
+/** A node as graphs hold it, without ever being in one. Widgets are set by name: their order is the browser's affair. */
+function make(type, values) {
+  const node = window.LiteGraph.createNode(type);
+  if (!node) throw new Error(`${type} is not installed`);
+  for (const [name, value] of Object.entries(values)) {
+    const widget = node.widgets.find((one) => one.name === name);
+    if (!widget) throw new Error(`${type} has no widget ${name}`);
+    if (value !== undefined) widget.value = value;
+  }
+  node.setSize(node.computeSize());
+  const made = plain(node.serialize());
+  for (const widget of node.widgets) widget.onRemove?.();
+  return made;
+}
+
+/** What the user has chosen in the graph on screen, or null. */
+function selection(clicked) {
+  const chosen = [...(app.canvas.selectedItems ?? [])].filter((item) => item instanceof window.LiteGraph.LGraphNode);
+  const nodes = clicked && !chosen.includes(clicked) ? [clicked] : chosen;
+  if (!nodes.length) return null;
+  const graph = app.canvas.graph;
+  return { graph: !graph || graph === root() ? ROOT : graph.id, nodes: nodes.map((node) => node.id) };
+}
+
+/**
+ * The browser's own way from one state of a graph to another, which "redo" is: it keeps the view and the open
+ * subgraph, and the state before becomes the one that "undo" goes back to.
+ */
+async function load(tracker, workflow) {
+  tracker.redoQueue.length = 0;
+  tracker.redoQueue.push(workflow);
+  await tracker.redo();
+  // As the browser writes it: else the next look for changes would find one.
+  tracker.activeState = plain(root().serialize());
+}
+
+async function use(clicked) {
+  const locale = app.extensionManager.setting.get("Comfy.Locale");
+  const tracker = app.extensionManager.workflow.activeWorkflow?.changeTracker;
+  if (!tracker) return;
+  tracker.captureCanvasState();
+  let said;
+  try {
+    const { workflow, report } = rewire(plain(root().serialize()), { define, make, selected: selection(clicked) });
+    if (report.swapped.length) await load(tracker, workflow);
+    said = describe(report, locale, (type) => typeOf(type)?.title ?? type);
+  } catch (error) {
+    console.error(error);
+    said = failure(error, locale);
+  }
+  await app.extensionManager.dialog.confirm({ title: said.title, message: said.text, type: "info" });
+}
+
+app.registerExtension({
+  name: "ZImage.Rewire",
+  commands: [{ id: COMMAND, label: LABEL, icon: "pi pi-sync", function: () => use() }],
+  menuCommands: [{ path: ["Extensions", "Z-Image"], commands: [COMMAND] }],
+  getNodeMenuItems(node) {
+    if (!SWAPS[node.type] && !node.isSubgraphNode?.()) return [];
+    return [{ content: LABEL, callback: () => use(node) }];
+  },
+});
