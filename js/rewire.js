@@ -1,16 +1,20 @@
 // The command "Use Z-Image nodes" in the browser: what `rewire` decides, as one step that can be undone.
 import { app } from "../../scripts/app.js";
 import { rewire } from "./lib/rewire.mjs";
-import { describe, failure } from "./lib/rewire_words.mjs";
+import { describe, failure, label } from "./lib/rewire_words.mjs";
 import { SWAPS } from "./lib/swaps.mjs";
 import { ROOT } from "./lib/workflow.mjs";
 
 const COMMAND = "ZImage.UseNodes";
-const LABEL = "Use Z-Image nodes";
+// What the newer renderer's rows and its line with the pack's name need beyond the classic canvas's, at most.
+const TALLER = 40;
+
+const OURS = new Set(Object.values(SWAPS).map((swap) => swap.to));
 
 const typeOf = (type) => window.LiteGraph.registered_node_types[type];
 const define = (type) => typeOf(type)?.nodeData;
 const root = () => app.rootGraph ?? app.graph;
+const setting = (id) => app.extensionManager.setting.get(id);
 const plain = (value) => JSON.parse(JSON.stringify(value));
 
 /** A node as graphs hold it, without ever being in one. Widgets are set by name: their order is the browser's affair. */
@@ -22,7 +26,8 @@ function make(type, values) {
     if (!widget) throw new Error(`${type} has no widget ${name}`);
     if (value !== undefined) widget.value = value;
   }
-  node.setSize(node.computeSize());
+  const [width, height] = node.computeSize();
+  node.setSize([width, height + (setting("Comfy.VueNodes.Enabled") ? TALLER : 0)]);
   const made = plain(node.serialize());
   for (const widget of node.widgets) widget.onRemove?.();
   return made;
@@ -45,12 +50,27 @@ async function load(tracker, workflow) {
   tracker.redoQueue.length = 0;
   tracker.redoQueue.push(workflow);
   await tracker.redo();
-  // As the browser writes it: else the next look for changes would find one.
+  heighten(root(), workflow);
+  for (const graph of workflow.definitions?.subgraphs ?? []) heighten(root().subgraphs?.get(graph.id), graph);
+  await drawn();
+  // As the browser writes it and has laid it out: else the next look for changes would find one.
   tracker.activeState = plain(root().serialize());
 }
 
+/** The browser loads nodes that have a dynamic combo as low as the classic canvas would have them. */
+function heighten(live, saved) {
+  for (const { id, type, size } of saved.nodes) {
+    const node = OURS.has(type) && live?.getNodeById(id);
+    if (node && node.size[1] < size[1]) node.setSize(size);
+  }
+}
+
+async function drawn() {
+  for (let frame = 0; frame < 3; frame += 1) await new Promise((resolve) => requestAnimationFrame(resolve));
+}
+
 async function use(clicked) {
-  const locale = app.extensionManager.setting.get("Comfy.Locale");
+  const locale = setting("Comfy.Locale");
   const tracker = app.extensionManager.workflow.activeWorkflow?.changeTracker;
   if (!tracker) return;
   tracker.captureCanvasState();
@@ -68,10 +88,10 @@ async function use(clicked) {
 
 app.registerExtension({
   name: "ZImage.Rewire",
-  commands: [{ id: COMMAND, label: LABEL, icon: "pi pi-sync", function: () => use() }],
+  commands: [{ id: COMMAND, label: label("en"), icon: "pi pi-sync", function: () => use() }],
   menuCommands: [{ path: ["Extensions", "Z-Image"], commands: [COMMAND] }],
   getNodeMenuItems(node) {
     if (!SWAPS[node.type] && !node.isSubgraphNode?.()) return [];
-    return [{ content: LABEL, callback: () => use(node) }];
+    return [{ content: label(setting("Comfy.Locale")), callback: () => use(node) }];
   },
 });

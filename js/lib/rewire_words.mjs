@@ -90,11 +90,15 @@ const WORDS = {
   },
 };
 
+const wordsOf = (locale) => (String(locale ?? "").startsWith("zh") ? WORDS.zh : WORDS.en);
+
+export const label = (locale) => wordsOf(locale).title;
+
 /**
  * The report of `rewire` as paragraphs. `name(type)` is what a kind of node is called in the browser.
  */
 export function describe(report, locale, name) {
-  const words = String(locale ?? "").startsWith("zh") ? WORDS.zh : WORDS.en;
+  const words = wordsOf(locale);
   const say = (key, ...values) => values.reduce((text, value) => text.replace("%", () => String(value)), words[key]);
   const called = ({ title, type }) => title || name(type);
   const noted = (head, notes) => (notes ? say("line", head, notes) : head);
@@ -113,7 +117,7 @@ export function describe(report, locale, name) {
 }
 
 export function failure(error, locale) {
-  const words = String(locale ?? "").startsWith("zh") ? WORDS.zh : WORDS.en;
+  const words = wordsOf(locale);
   return { title: words.title, text: words.failed.replace("%", () => error.message) };
 }
 

@@ -6,7 +6,7 @@ export const ENCODER = "ZImageTextEncoderLoader";
 
 export const MODELS = new Set(["MODEL", "GUIDER", "*"]);
 const PROMPTS = new Set(["CONDITIONING", "CLIP", "GUIDER", "*"]);
-const LATENTS = new Set(["LATENT", "*"]);
+export const LATENTS = new Set(["LATENT", "*"]);
 const VAES = new Set(["VAE", "*"]);
 // Not IMAGE: a picture may go on to another model.
 const ALL = new Set([...MODELS, ...PROMPTS, ...LATENTS, ...VAES, "MODEL_PATCH", "CONTROL_NET"]);

@@ -1,5 +1,5 @@
 // The host's nodes for which there is one of ours: a table, and what decides whether and how a node is swapped.
-import { ENCODER, LOADER, encodesZImage, namesQwen, namesZImage } from "./survey.mjs";
+import { ENCODER, LATENTS, LOADER, encodesZImage, isSampler, namesQwen, namesZImage } from "./survey.mjs";
 import { keyOf } from "./workflow.mjs";
 
 // Forms that are told by a file's name and are not loaded yet. GGUF's own types all are.
@@ -119,7 +119,7 @@ export class Left extends Error {
 }
 
 function transformer(node) {
-  const names = node.values("unet_name");
+  const names = known(node, "unet_name");
   if (!node.survey.belongs(node, names.every(namesZImage))) throw new Left("foreign");
   loadable(names);
   // Who has no shift of another node samples with the model's own, which the host takes to be 3 for Base too.
@@ -128,7 +128,7 @@ function transformer(node) {
 }
 
 function encoder(node) {
-  const [names, types] = [node.values("clip_name"), node.values("type")];
+  const [names, types] = [known(node, "clip_name"), node.values("type")];
   const named = names.every((name) => types.every((type) => encodesZImage(name, type)));
   if (!named && !names.every(namesQwen)) throw new Left("notQwen", names[0]);
   if (!node.survey.belongs(node, named)) throw new Left("foreign");
@@ -139,13 +139,20 @@ function encoder(node) {
 }
 
 function vae(node) {
-  const names = node.values("vae_name");
+  const names = known(node, "vae_name");
   if (!names.every((name) => FLUX_VAE.test(name) && !OTHER_VAE.test(name))) throw new Left("notFlux", names[0]);
   // A VAE's name does not say which of the models that share it is meant.
   const alone = node.survey.samplers.length > 0 && node.survey.samplers.every((one) => node.survey.isZImage(one));
   if (!node.survey.belongs(node, alone)) throw new Left("foreign");
   loadable(names);
   return { file: node.own("vae_name") };
+}
+
+/** The files that a loader may load: what another node works out cannot be known. */
+function known(node, widget) {
+  const names = node.values(widget);
+  if (names.some((name) => typeof name !== "string")) throw new Left("linked", widget);
+  return names;
 }
 
 function loadable(names) {
@@ -199,6 +206,7 @@ function sampler(node) {
   const mode = node.unguided ? "Turbo" : cfgs.includes(1) ? "auto" : "Base";
   const seed = node.swap.widgets.includes("seed") ? "seed" : "noise_seed";
   node.notes.push(["mode", mode]);
+  if (batches(node).some((count) => count !== 1)) node.notes.push(["batch"]);
   return {
     mode,
     "mode.steps": node.own("steps"),
@@ -208,6 +216,11 @@ function sampler(node) {
     solver: node.own("sampler_name"),
     ...strength(node),
   };
+}
+
+function batches(node) {
+  const empty = node.flow.upstream(node, LATENTS, isSampler).filter((place) => SWAPS[place.node.type]?.decide === latent);
+  return empty.flatMap((place) => node.flow.settings(place, "batch_size", 2).map((setting) => setting.value));
 }
 
 /** The other sampler can run a part of the steps, or keep noise for a next one; ours runs them all. */

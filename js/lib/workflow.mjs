@@ -2,8 +2,8 @@
 // A place is `{ graph, node }`. Links are followed through the borders of subgraphs, into every use of one.
 
 export const ROOT = "";
-const INPUT = -10; // the id by which a subgraph's links name its own inputs
-const OUTPUT = -20;
+const INPUT = "-10"; // the id by which a subgraph's links name its own inputs
+const OUTPUT = "-20";
 
 export class Workflow {
   constructor(json) {
@@ -31,7 +31,7 @@ export class Workflow {
   /** The nodes that a link really comes from. */
   origins(graph, link) {
     if (!link) return [];
-    if (link.origin_id === INPUT) {
+    if (String(link.origin_id) === INPUT) {
       return graph.outside(link.origin_slot).flatMap(({ graph: outer, slot }) => this.origins(outer, outer.link(slot)));
     }
     const node = graph.node(link.origin_id);
@@ -50,7 +50,7 @@ export class Workflow {
   #ends(graph, link, types) {
     if (!link || !types.has(link.type)) return [];
     const onward = (outer, ids) => (ids ?? []).flatMap((id) => this.#ends(outer, outer.links.get(id), types));
-    if (link.target_id === OUTPUT) {
+    if (String(link.target_id) === OUTPUT) {
       return graph.hosts.flatMap(({ graph: outer, node }) => onward(outer, node.outputs?.[link.target_slot]?.links));
     }
     const node = graph.node(link.target_id);
@@ -91,7 +91,7 @@ export class Workflow {
   }
 
   #outer(graph, link, own) {
-    if (link.origin_id !== INPUT) return [{ value: primitive(this.origins(graph, link)), via: "linked" }];
+    if (String(link.origin_id) !== INPUT) return [{ value: primitive(this.origins(graph, link)), via: "linked" }];
     const found = graph.outside(link.origin_slot).flatMap((use) => {
       const outer = use.graph.link(use.slot);
       if (outer) return this.#outer(use.graph, outer, own);
@@ -131,7 +131,7 @@ export class Graph {
 
   /** The subgraph's input behind a link, or nothing where a node is. */
   border(link) {
-    return link?.origin_id === INPUT ? this.data.inputs?.[link.origin_slot] : undefined;
+    return String(link?.origin_id) === INPUT ? this.data.inputs?.[link.origin_slot] : undefined;
   }
 
   store() {
