@@ -15,6 +15,7 @@ const typeOf = (type) => window.LiteGraph.registered_node_types[type];
 const define = (type) => typeOf(type)?.nodeData;
 const root = () => app.rootGraph ?? app.graph;
 const setting = (id) => app.extensionManager.setting.get(id);
+const isNewer = () => setting("Comfy.VueNodes.Enabled") === true;
 const plain = (value) => JSON.parse(JSON.stringify(value));
 
 /** A node as graphs hold it, without ever being in one. Widgets are set by name: their order is the browser's affair. */
@@ -27,7 +28,7 @@ function make(type, values) {
     if (value !== undefined) widget.value = value;
   }
   const [width, height] = node.computeSize();
-  node.setSize([width, height + (setting("Comfy.VueNodes.Enabled") ? TALLER : 0)]);
+  node.setSize([width, height + (isNewer() ? TALLER : 0)]);
   const made = plain(node.serialize());
   for (const widget of node.widgets) widget.onRemove?.();
   return made;
@@ -50,8 +51,10 @@ async function load(tracker, workflow) {
   tracker.redoQueue.length = 0;
   tracker.redoQueue.push(workflow);
   await tracker.redo();
-  heighten(root(), workflow);
-  for (const graph of workflow.definitions?.subgraphs ?? []) heighten(root().subgraphs?.get(graph.id), graph);
+  if (isNewer()) {
+    heighten(root(), workflow);
+    for (const graph of workflow.definitions?.subgraphs ?? []) heighten(root().subgraphs?.get(graph.id), graph);
+  }
   await drawn();
   // As the browser writes it and has laid it out: else the next look for changes would find one.
   tracker.activeState = plain(root().serialize());
