@@ -263,7 +263,9 @@ def check_clones(p: Parts) -> dict[str, Any]:
     positive = encode(p.clip, PROMPTS[0])
     first, second = (run(m, positive, mode=TURBO)[0] for m in (model, patched))
     again = run(model, positive, mode=TURBO)[0]
-    anew = patched.clone(force_deepcopy=True)
+    # What clone(force_deepcopy=True) does where the host is new enough to know it.
+    factory, given = patched.cached_patcher_init
+    anew = patched.clone(model_override=factory(*given, disable_dynamic=True).get_clone_model_override())
     with loaded(anew):
         deep = seen(anew)
     return {

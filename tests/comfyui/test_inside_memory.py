@@ -14,7 +14,8 @@ def test_partial_loads(found: dict[str, Any]) -> None:
         assert max(result["differences"]) < (EXACT if dtype == "float32" else ROUNDING), dtype
         # Six tensors are patched: at use while a layer is offloaded, and for good once it is loaded.
         assert result["full"] == result["left"] == 0
-        assert result["functions"][:3] == [6, 0, 1] and result["functions"][-1] == 6, dtype
+        assert result["functions"][:2] == [6, 0] and result["functions"][-1] == 6, dtype
+        assert 0 < result["functions"][2] < 6, dtype
         assert result["undone"], dtype
         assert result["memory"][0] == 0
     sizes = [result["memory"][1] for result in found.values()]
