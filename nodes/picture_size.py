@@ -44,7 +44,9 @@ class Chosen:
         if self.asked:
             found.append(f"{_sides(self.asked)} was snapped to {self.size}: sides are multiples of 16")
         if self.picture and self.fit:
-            found.append(f"{_sides(self.picture)} -> {self.size}: scaled by {self.fit.scale:.3g}, {_cropped(self.fit)}")
+            found.append(
+                f"{_sides(self.picture)} -> {self.size}: scaled by {round(self.fit.scale, 3):g}, {_cropped(self.fit)}"
+            )
         if self.beyond:
             least, largest = OFFICIAL_SIDES
             found.append(

@@ -56,8 +56,8 @@ const WORDS = {
   },
 };
 
-/** `say(key, ...values)` in the language of a locale such as "en", "zh" or "zh-TW". */
-export function speaker(locale) {
-  const words = String(locale ?? "").startsWith("zh") ? WORDS.zh : WORDS.en;
+/** `say(key, ...values)` in the language of a locale such as "en", "zh" or "zh-TW"; other parts bring their `table`. */
+export function speaker(locale, table = WORDS) {
+  const words = String(locale ?? "").startsWith("zh") ? table.zh : table.en;
   return (key, ...values) => values.reduce((text, value) => text.replace("%", () => String(value)), words[key]);
 }

@@ -70,7 +70,7 @@ def test_the_demos_sizes_are_its_own(server: Server) -> None:
             {"size_class": "1024 px", "swap": True},
             "3000x2000 -> 832x1248: scaled by 0.624, 1040 px of the width cropped.",
         ),
-        ((1000, 800), {"size_class": "1024 px"}, "1000x800 -> 1152x896: scaled by 1.15, 26 px of the height cropped."),
+        ((1000, 800), {"size_class": "1024 px"}, "1000x800 -> 1152x896: scaled by 1.152, 26 px of the height cropped."),
         ((600, 400), {"size_class": "any"}, "600x400 -> 1248x832: scaled by 2.08, nothing cropped."),
         ((300, 200), {"size_class": "demo"}, "300x200 -> 160x96: scaled by 0.533, 11 px of the height cropped."),
     ],
