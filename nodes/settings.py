@@ -8,6 +8,7 @@ from typing import Any
 
 from ..zimage_core.sizes import LARGEST, OFFICIAL_SIDES
 from ..zimage_core.variants import Variant, VariantGuess, notes
+from .seeds import Seeds
 
 MODES = ("auto", "Turbo", "Base")
 
@@ -67,7 +68,7 @@ class Run:
     shift: Shift
     strength: float
     solver: str
-    seed: int
+    seeds: Seeds
     notes: tuple[str, ...]
 
     @property
@@ -82,6 +83,8 @@ class Run:
         steps = ["draft", f"{self.steps} of {self.full_steps} steps"] if self.draft else [f"{self.steps} steps"]
         guided = [*steps, *self.guidance.words()]
         stepped = [f"{self.shift}", self.solver, f"{forwards} forwards"]
+        if self.seeds.told:
+            stepped.append(f"{self.seeds}" if self.seeds.alone else f"first noise of {self.seeds}")
         if self.strength < 1:
             stepped.insert(0, f"strength {self.strength:g}")
         facts = [f"{', '.join([str(self.variant), *guided])},", f"{', '.join(stepped)}."]
@@ -96,14 +99,15 @@ class Run:
             "width": width, "height": height, "count": count, "steps": self.steps, "cfg": self.guidance.cfg,
             "guidance": round(self.guidance.cfg - 1, 6), "cfg_normalization": self.guidance.normalization,
             "cfg_truncation": self.guidance.truncation, "shift": self.shift.value, "shift_source": self.shift.source,
-            "strength": self.strength, "seed": self.seed, "solver": self.solver, "forwards": forwards,
+            "strength": self.strength, "seed": self.seeds.first, "seeds": self.seeds.values,
+            "solver": self.solver, "forwards": forwards,
             "variant": self.variant.name, "variant_source": self.variant.source, "variant_detail": self.variant.detail,
             "mode": self.mode, "draft": self.draft, "notes": list(self.notes),
         }  # fmt: skip
 
 
 def resolve(
-    mode: Mapping[str, Any] | None, variant: VariantGuess, shift: Shift, *, seed: int, solver: str, strength: float,
+    mode: Mapping[str, Any] | None, variant: VariantGuess, shift: Shift, *, seeds: Seeds, solver: str, strength: float,
     has_negative: bool, draft: bool = False, always_both: bool = False,
 ) -> Run:  # fmt: skip
     """`mode` is the dynamic combo's value: its key under "mode", and its widgets.
@@ -131,7 +135,9 @@ def resolve(
             f"{variant.variant.title} was made for shift {own:g}, and this model comes with {shift.value:g}: "
             f"set shift to {own:g}, or load it with Load Z-Image Model"
         )
-    return Run(mode["mode"], variant, steps, full, guidance, shift, strength, solver, seed, tuple(found))
+    if seeds.told and not seeds.alone:
+        found.append(f"{solver} draws more noise as it goes, for all at once: alone, a picture comes out differently")
+    return Run(mode["mode"], variant, steps, full, guidance, shift, strength, solver, seeds, tuple(found))
 
 
 def sentences(notes: Iterable[str]) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import comfy.model_management
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...zimage_core.sampling import seeded_noise
+from ..seeds import KEY, Seeds
 from ..settings import Run, resolve, sentences, size_notes
 from .checks import check_latent
 from .conditions import of_pictures
@@ -27,18 +29,26 @@ def solvers() -> list[str]:
     return ["euler", *(name for name in comfy.samplers.KSampler.SAMPLERS if name != "euler")]
 
 
+def draws_noise(solver: str) -> bool:
+    """Whether a solver draws noise of its own on the way, for a whole batch at once."""
+    function = getattr(comfy.samplers.sampler_object(solver), "sampler_function", None)
+    can = function is not None and "noise_sampler" in inspect.signature(function).parameters
+    return can and solver not in ("res_multistep", "res_multistep_cfg_pp")  # which have eta 0
+
+
 def sample(
     model: Any, positive: Any, negative: Any | None, latent: Mapping[str, Any], *, seed: int,
     mode: Mapping[str, Any] | None, solver: str, strength: float, shift: float, draft: bool, preview: str,
     hidden: Any,
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Run the sampler node: the new latent, and the words for the node. What was resolved also goes to log and PNG."""
+    check_latent(latent["samples"])
+    seeds = Seeds(seed, indices_of(latent), alone=not draws_noise(solver))
     run = resolve(
-        mode, variant_of(model), shift_of(model, shift), seed=seed, solver=solver, strength=strength,
+        mode, variant_of(model), shift_of(model, shift), seeds=seeds, solver=solver, strength=strength,
         has_negative=negative is not None, draft=draft,
         always_both=model.model_options.get("disable_cfg1_optimization", False),
     )  # fmt: skip
-    check_latent(latent["samples"])
     # A shift of the widget becomes the model's: what counts in percent of the run then agrees with it.
     shifted = with_shift(model, shift) if shift > 0 else model
     samples, forwards, said = integrate(shifted, positive, negative, latent, run, preview)
@@ -47,7 +57,7 @@ def sample(
     run = run.with_notes(size_notes(width, height, model.model.model_config.unet_config["cap_feat_dim"]))
     lines = [*run.summary(forwards), *sentences(said)]
     report(lines, run.record(width, height, len(samples), forwards), hidden)
-    return out | {"samples": samples}, "\n".join(lines)
+    return out | {"samples": samples, KEY: seeds}, "\n".join(lines)
 
 
 def integrate(
@@ -64,18 +74,23 @@ def integrate(
         return image, 0, []
     callback, said = make_previews(model, len(sigmas) - 1, preview)
     samples = guider.sample(
-        _noise(image, run.seed, latent.get("batch_index")), image, comfy.samplers.sampler_object(run.solver), sigmas,
+        _noise(image, run.seeds.first, run.seeds.indices), image, comfy.samplers.sampler_object(run.solver), sigmas,
         denoise_mask=latent.get("noise_mask"), callback=callback,
-        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=run.seed,
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=run.seeds.first,
     )  # fmt: skip
     device, dtype = comfy.model_management.intermediate_device(), comfy.model_management.intermediate_dtype()
     return samples.to(device=device, dtype=dtype), guider.forwards, said
 
 
-def _noise(image: Tensor, seed: int, indices: list[int] | None) -> Tensor:
+def _noise(image: Tensor, seed: int, indices: Sequence[int]) -> Tensor:
     """Each picture's noise is that of its own seed, whatever the batch: picture i has seed + i."""
-    items = [seeded_noise(seed + i, (1, *image.shape[1:])) for i in indices or range(len(image))]
+    items = [seeded_noise(seed + i, (1, *image.shape[1:])) for i in indices]
     return torch.cat(items)
+
+
+def indices_of(latent: Mapping[str, Any]) -> tuple[int, ...]:
+    """The pictures' places in their batch, which another node may have taken a part of."""
+    return tuple(latent.get("batch_index") or range(len(latent["samples"])))
 
 
 def empty_latent(width: int, height: int, batch_size: int) -> dict[str, Any]:

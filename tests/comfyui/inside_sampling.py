@@ -71,7 +71,7 @@ class OurNoise:
     seed = 5
 
     def generate_noise(self, latent: dict[str, Any]) -> torch.Tensor:
-        return sampling._noise(latent["samples"], self.seed, latent.get("batch_index"))
+        return sampling._noise(latent["samples"], self.seed, sampling.indices_of(latent))
 
 
 def check_parts(p: Parts) -> dict[str, float]:
