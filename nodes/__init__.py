@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from .conditioning import PromptBatch, TextEncode
 from .custom_sampling import Guider, ModelSampling, Sigmas
 from .host import report
+from .host.version import warn_if_old
 from .latent import LatentSize
 from .loaders import TextEncoderLoader, TransformerLoader, VAELoader
 from .sampler import Sampler
@@ -27,6 +28,7 @@ NODES: list[type[io.ComfyNode]] = [
 
 class ZImageExtension(ComfyExtension):
     async def on_load(self) -> None:
+        warn_if_old()
         report.register()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:

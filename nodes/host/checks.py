@@ -32,11 +32,16 @@ def check_features(model: Any, prompts: Mapping[str, Iterable[Any] | None]) -> N
     width = model.model.model_config.unet_config["cap_feat_dim"]
     for name, conditioning in prompts.items():
         for features, *_ in conditioning or []:
-            if features.shape[-1] != width:
-                raise ValueError(
-                    f"the {name} prompt's features are {features.shape[-1]} wide"
-                    f"{_whose(features.shape[-1])} and this model takes {width}: load {_right_encoder(width)}"
-                )
+            check_width(features, width, name)
+
+
+def check_width(features: Tensor, width: int, name: str) -> None:
+    """`name` is positive or negative."""
+    if features.shape[-1] != width:
+        raise ValueError(
+            f"the {name} prompt's features are {features.shape[-1]} wide"
+            f"{_whose(features.shape[-1])} and this model takes {width}: load {_right_encoder(width)}"
+        )
 
 
 def _whose(width: int) -> str:
@@ -61,11 +66,20 @@ def check_latent(samples: Tensor) -> None:
 def check_finite_start(conds: Mapping[str, Iterable[Mapping[str, Any]]], image: Tensor) -> None:
     """Features and latent before the first step. `conds` are the guider's: dictionaries by name."""
     for name, entries in conds.items():
-        if not all(_is_finite(entry.get("cross_attn")) for entry in entries):
-            raise FloatingPointError(
-                f"the {name} conditioning {BLACK}: the text encoder overflowed, so start ComfyUI with --fp32-text-enc, "
-                f"load the encoder with device cpu (Load CLIP), or try another file of it"
-            )
+        for entry in entries:
+            check_finite_features(entry.get("cross_attn"), name)
+    check_finite_latent(image)
+
+
+def check_finite_features(features: Tensor | None, name: str) -> None:
+    if not _is_finite(features):
+        raise FloatingPointError(
+            f"the {name} conditioning {BLACK}: the text encoder overflowed, so start ComfyUI with --fp32-text-enc, "
+            f"load the encoder with device cpu (Load CLIP), or try another file of it"
+        )
+
+
+def check_finite_latent(image: Tensor | None) -> None:
     if not _is_finite(image):
         raise FloatingPointError(
             f"the latent {BLACK}: the VAE that encoded it overflowed, so start ComfyUI with --fp32-vae or --cpu-vae"

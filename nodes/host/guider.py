@@ -13,6 +13,7 @@ from ...zimage_core.guidance import combine, is_guided, limit
 from ...zimage_core.variants import notes
 from ..settings import Guidance, sentences
 from .checks import check_features, check_finite_start, check_finite_step, check_latent
+from .model import ZImageModel
 from .report import tell
 from .schedule import variant_of
 
@@ -35,7 +36,8 @@ class Guider(comfy.samplers.CFGGuider):
         self, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor, *rest: Any, **options: Any
     ) -> Any:
         check_latent(latent_image)
-        check_finite_start(self.original_conds, latent_image)
+        if not isinstance(self.model_patcher.model, ZImageModel):  # ours asks in every sampler
+            check_finite_start(self.original_conds, latent_image)
         self.forwards, self.levels = 0, sigmas
         return super().sample(noise, latent_image, sampler, sigmas, *rest, **options)
 

@@ -20,6 +20,8 @@ from ...zimage_core.checkpoint.detect import CheckpointInfo, inspect_checkpoint,
 from ...zimage_core.checkpoint.load import as_dtype, with_variant
 from ...zimage_core.model import S3DiTConfig
 from ...zimage_core.variants import STATISTIC_LIMIT, VariantGuess
+from ..settings import size_notes
+from .checks import check_finite_features, check_finite_latent, check_latent, check_width
 from .conditions import LENGTHS, Captions, lengths_of
 from .transformer import HostS3DiT
 from .weights import is_quantised, packing, read_weights
@@ -45,6 +47,7 @@ class ZImageModel(comfy.model_base.Lumina2):
     """A subclass of Lumina2 because the host's LoRA map asks for one."""
 
     joint_cfg = True  # whether positive and negative run as one batch
+    _noted: tuple[int, ...] = ()  # the size that was looked at last
 
     def __init__(self, model_config: ZImageConfig, device: Any = None) -> None:
         flow = comfy.model_base.ModelType.FLOW
@@ -52,12 +55,35 @@ class ZImageModel(comfy.model_base.Lumina2):
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         """The same keys for every condition, or the host would not run positive and negative as one batch."""
+        self._check_start(**kwargs)
         out = comfy.model_base.BaseModel.extra_conds(self, **kwargs)
         context = kwargs.get("cross_attn")
         if context is not None:
             out["c_crossattn"] = Captions(context, self.joint_cfg)
             out[LENGTHS] = lengths_of(context, kwargs.get(LENGTHS))
         return out
+
+    def _check_start(
+        self, cross_attn: Any = None, noise: Any = None, latent_image: Any = None, prompt_type: str = "positive",
+        **_: Any,
+    ) -> None:  # fmt: skip
+        """Asked once a run, in any sampler: our sentences in place of a black picture."""
+        width = self.model_config.unet_config["cap_feat_dim"]
+        if cross_attn is not None:
+            check_width(cross_attn, width, prompt_type)
+            check_finite_features(cross_attn, prompt_type)
+        if noise is not None:
+            check_latent(noise)
+            self._note_size(tuple(8 * side for side in noise.shape[:-3:-1]), width)
+        check_finite_latent(latent_image)
+
+    def _note_size(self, size: tuple[int, ...], features: int) -> None:
+        """In the log, once for each size in a row: the host's samplers have no other place for it."""
+        if size == self._noted:
+            return
+        self._noted = size
+        for note in size_notes(*size, features):
+            log.warning("%s", note)
 
     def extra_conds_shapes(self, **kwargs: Any) -> dict[str, Any]:
         return {}

@@ -5,6 +5,11 @@ Each is given the demo's parts, and what it returns is judged in test_inside_com
 
 from __future__ import annotations
 
+import asyncio
+import importlib
+import logging
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 from hosted import (
@@ -24,9 +29,11 @@ from hosted import (
 
 # isort: split
 import comfy.sample
+import pack.nodes
+import server
 import torch
 from inside_sampling import count
-from pack.nodes.host import conditions, prompts
+from pack.nodes.host import conditions, prompts, version
 
 import nodes
 
@@ -201,3 +208,54 @@ def check_prompt_batch_is_kept(p: Parts) -> list[int]:
         prompts.encode_batch(clip, "\n".join([*(f"picture {i}" for i in range(11)), last]), "dark", HIDDEN)
         made.append(len(calls))
     return made
+
+
+def check_old_host(p: Parts) -> dict[str, list[str]]:
+    """What the log says as the extension is loaded, by the host's version."""
+    found: dict[str, list[str]] = {}
+    logger, real = logging.getLogger(version.__name__), importlib.import_module("comfyui_version")
+    server.PromptServer.instance = None  # there is none in this process
+    for name in ("0.3.75", "0.23.9", "0.24.0", "0.24.0rc1", "0.33.0", "1.0.0", "nightly", ""):
+        records: list[str] = []
+        handler = logging.Handler()
+        handler.emit = lambda record, records=records: records.append(record.getMessage())  # type: ignore[misc]
+        sys.modules["comfyui_version"] = SimpleNamespace(__version__=name) if name else None  # type: ignore[assignment]
+        logger.addHandler(handler)
+        try:
+            asyncio.run(pack.nodes.ZImageExtension().on_load())
+        finally:
+            logger.removeHandler(handler)
+            sys.modules["comfyui_version"] = real
+        found[name] = records
+    del server.PromptServer.instance
+    return found
+
+
+def check_wrong_inputs_of_ksampler(p: Parts) -> dict[str, Any]:
+    """What our sampler says of wrong parts, the host's says with our MODEL too."""
+    positive, negative = encode(p.clip, SHORT), encode(p.clip, "")
+    real = [[torch.zeros(1, 8, 2560), {}]]
+    nan, inf = ([[c.clone(), dict(d)] for c, d in given] for given in (positive, negative))
+    nan[0][0][0, 3, 5], inf[0][0][0, 0, 0] = float("nan"), float("inf")
+    picture = {"samples": torch.ones(1, 16, 16, 16)}
+    picture["samples"][0, 3, 4, 5] = float("inf")
+    cases = {
+        "features": (real, negative, empty()),
+        "negative": (positive, real, empty()),
+        "other family": (positive, negative, {"samples": torch.ones(1, 4, 16, 16)}),
+        "video": (positive, negative, {"samples": torch.ones(1, 16, 3, 16, 16)}),
+        "NaN": (nan, negative, empty()),
+        "infinite negative": (positive, inf, empty()),
+        "infinite latent": (positive, negative, picture),
+        "nothing": (positive, negative, empty()),
+    }
+    found: dict[str, Any] = {name: message_of(lambda: ksampler(p.base, *case)) for name, case in cases.items()}  # noqa: B023
+    records: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())  # type: ignore[misc]
+    logger = logging.getLogger(load_transformer.__module__)
+    logger.addHandler(handler)
+    for latent in (empty(1, 4, 4), empty(1, 4, 4), empty(), empty(1, 12, 20)):
+        ksampler(p.base, positive, negative, latent, 1)
+    logger.removeHandler(handler)
+    return found | {"sizes": records}

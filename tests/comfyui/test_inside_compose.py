@@ -46,3 +46,30 @@ def test_prompt_batch_on_hosts_model(found: dict[str, Any]) -> None:
 
 def test_prompt_batch_is_kept(found: list[int]) -> None:
     assert found == [13, 1]
+
+
+def test_old_host(found: dict[str, list[str]]) -> None:
+    for name, said in found.items():
+        assert len(said) == (name in ("0.3.75", "0.23.9", "nightly", "")), name
+    assert found["0.23.9"] == ["Z-Image nodes need ComfyUI 0.24.0 or later, and this is 0.23.9: update ComfyUI"]
+    assert "one that does not say its version" in found[""][0]
+
+
+WRONG = {
+    "features": "the positive prompt's features are 2560 wide (Qwen3-4B) and this model takes 128: load the demo's",
+    "negative": "the negative prompt's features are 2560 wide (Qwen3-4B)",
+    "other family": "(1, 4, 16, 16) is of another family",
+    "video": "(1, 16, 3, 16, 16) is of another family",
+    "NaN": "the positive conditioning holds NaN or infinity, and the picture would be black: the text encoder",
+    "infinite negative": "the negative conditioning holds NaN or infinity",
+    "infinite latent": "the latent holds NaN or infinity, and the picture would be black: the VAE",
+    "nothing": "no error",
+}
+
+
+def test_wrong_inputs_of_ksampler(found: dict[str, Any]) -> None:
+    for name, words in WRONG.items():
+        assert words in found[name], name
+        assert "\n" not in found[name]
+    assert len(found["sizes"]) == 1
+    assert found["sizes"][0].startswith("32x32 is outside what this model was trained for, 96x96 to 176x176")
