@@ -47,7 +47,7 @@ class ZImageModel(comfy.model_base.Lumina2):
     """A subclass of Lumina2 because the host's LoRA map asks for one."""
 
     joint_cfg = True  # whether positive and negative run as one batch
-    _noted: tuple[int, ...] = ()  # the size that was looked at last
+    _noted = (0, 0)  # the size that was looked at last
 
     def __init__(self, model_config: ZImageConfig, device: Any = None) -> None:
         flow = comfy.model_base.ModelType.FLOW
@@ -74,10 +74,10 @@ class ZImageModel(comfy.model_base.Lumina2):
             check_finite_features(cross_attn, prompt_type)
         if noise is not None:
             check_latent(noise)
-            self._note_size(tuple(8 * side for side in noise.shape[:-3:-1]), width)
+            self._note_size((8 * noise.shape[-1], 8 * noise.shape[-2]), width)
         check_finite_latent(latent_image)
 
-    def _note_size(self, size: tuple[int, ...], features: int) -> None:
+    def _note_size(self, size: tuple[int, int], features: int) -> None:
         """In the log, once for each size in a row: the host's samplers have no other place for it."""
         if size == self._noted:
             return
