@@ -6,8 +6,9 @@ import { SWAPS } from "./lib/swaps.mjs";
 import { ROOT } from "./lib/workflow.mjs";
 
 const COMMAND = "ZImage.UseNodes";
-// What the newer renderer's rows and its line with the pack's name need beyond the classic canvas's, at most.
-const TALLER = 40;
+// In the newer renderer's rows a node needs more than in the classic canvas, its fold of advanced inputs has a line of
+// its own, and what is folded needs nothing.
+const [TALLER, FOLD, ROW] = [40, 16, 24];
 
 const OURS = new Set(Object.values(SWAPS).map((swap) => swap.to));
 
@@ -27,11 +28,17 @@ function make(type, values) {
     if (!widget) throw new Error(`${type} has no widget ${name}`);
     if (value !== undefined) widget.value = value;
   }
-  const [width, height] = node.computeSize();
-  node.setSize([width, height + (isNewer() ? TALLER : 0)]);
+  node.setSize(sizeOf(node));
   const made = plain(node.serialize());
   for (const widget of node.widgets) widget.onRemove?.();
   return made;
+}
+
+function sizeOf(node) {
+  const [width, height] = node.computeSize();
+  if (!isNewer()) return [width, height];
+  const folded = node.widgets.filter((widget) => widget.options?.advanced ?? widget.advanced).length;
+  return [width, height + TALLER + (folded ? FOLD - folded * ROW : 0)];
 }
 
 /** What the user has chosen in the graph on screen, or null. */

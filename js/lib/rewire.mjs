@@ -1,5 +1,6 @@
 // "Use Z-Image nodes": a saved workflow in which the host's nodes for Z-Image are ours, and the list of what changed.
 // A node keeps its id, its place and its links, so that everything which names it by its id goes on to find it.
+import { boxesOf, makeRoom } from "./layout.mjs";
 import { LOADER, MODELS, Survey, isSampler } from "./survey.mjs";
 import { Candidate, Left, SWAPS } from "./swaps.mjs";
 import { Workflow, keyOf } from "./workflow.mjs";
@@ -39,8 +40,10 @@ export function rewire(json, { define, make, selected = null }) {
     ...places.filter(setsShift).flatMap((place) => withoutShift(place, context, swaps, report)),
     ...[...swaps.values()].flatMap((swap) => withoutNegative(swap, flow, scope, report)),
   ];
+  const boxes = new Map([...swaps.values()].map(({ candidate: { graph } }) => [graph, boxesOf(graph.nodes)]));
   for (const { candidate, values } of swaps.values()) apply(candidate, make(candidate.swap.to, values), report);
   for (const act of gone) act();
+  for (const [graph, before] of boxes) makeRoom(graph.nodes, graph.data.groups, before);
   return { workflow: flow.toJSON(), report };
 }
 
@@ -216,7 +219,7 @@ function rename(flow, { graph, node, swap }, lost) {
 /** As wide as it was, and high enough for its widgets. */
 function sizeOf(node, made) {
   const [width, height] = [0, 1].map((index) => Number(node.size?.[index] ?? 0));
-  return [Math.max(width, Math.min(made.size[0], 400)), Math.max(height, made.size[1])];
+  return [Math.max(width, made.size[0]), Math.max(height, made.size[1])];
 }
 
 /** Properties that are not the old type's own: where its file can be had, colours of other packs. */

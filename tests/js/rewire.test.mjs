@@ -404,3 +404,33 @@ suite("words", () => {
     assert.ok(!text.includes("Ctrl+Z"));
   });
 });
+
+suite("room", () => {
+  const place = (pos, size) => ({ pos, size });
+  const laid = () => {
+    const nodes = template();
+    nodes[8][2] = place([1000, 100], [270, 150]); // ours is 180 high
+    nodes[9][2] = place([1020, 290], [200, 50]); // its title is 10 below
+    nodes[3][2] = place([1050, 380], [200, 50]);
+    nodes[5][2] = place([500, 280], [270, 50]); // in another column
+    const made = graph(nodes);
+    made.groups = [{ title: "Draw", bounding: [990, 60, 300, 300] }, { title: "Far", bounding: [0, 900, 100, 100] }];
+    return made;
+  };
+
+  test("is made below a node that became higher, as far as it is needed, in its column and its group", () => {
+    const { workflow } = run(laid());
+    assert.deepEqual(node(workflow, 8).size, [270, 180]);
+    assert.deepEqual(node(workflow, 8).pos, [1000, 100]);
+    assert.deepEqual(node(workflow, 9).pos, [1020, 320]);
+    assert.deepEqual(node(workflow, 3).pos, [1050, 410]);
+    assert.deepEqual(node(workflow, 5).pos, [500, 280]);
+    assert.deepEqual(workflow.groups.map((group) => group.bounding), [[990, 60, 300, 322], [0, 900, 100, 100]]);
+  });
+
+  test("is not made for a pinned node", () => {
+    const made = laid();
+    node(made, 9).flags.pinned = true;
+    assert.deepEqual(node(run(made).workflow, 9).pos, [1020, 290]);
+  });
+});
