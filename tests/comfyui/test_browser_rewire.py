@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 from comfyui.browser import RENDERERS, Page
@@ -25,7 +26,6 @@ GRAPHS: dict[str, tuple[set[str], set[str], list[str]]] = {
         ["z_image_turbo_int8_convrot.safetensors is in a form", "a loader or a sampler of ComfyUI"],
     ),
     "utility_z_image_turbo_2k_upscaler.app": (OURS, set(), ["denoise 0.33 became strength 0.596", "instead of beta"]),
-    "basic_switch_node": (OURS | {SIZE}, {"ModelSamplingAuraFlow"}, ["mode Turbo", "its own shift"]),
 }
 UNKNOWN = """() => [app.rootGraph, ...app.rootGraph.subgraphs.values()].flatMap(graph => graph.nodes)
     .filter(node => !node.subgraph && !LiteGraph.registered_node_types[node.type]).map(node => node.type)"""
@@ -42,16 +42,21 @@ def page(request: pytest.FixtureRequest, server: Server, chromium: Any) -> Itera
 def open_template(page: Page, name: str) -> dict[str, Any]:
     """Opens what ComfyUI ships under a name, or the graph that it opens at first, and waits until it is laid out."""
     if name:
-        page.open(page.server.get(f"/templates/{name}.json"))
+        try:
+            page.open(page.server.get(f"/templates/{name}.json"))
+        except HTTPError:
+            pytest.skip(f"this ComfyUI ships no {name}")
     else:
         # Without files the page puts something else into its own graph's loader.
         page.do(
             """async () => {
                 await app.loadGraphData();
                 const loader = app.graph.nodes.find(node => node.type === "VAELoader");
-                loader.widgets[0].value = "ae.safetensors";
+                if (loader) loader.widgets[0].value = "ae.safetensors";
             }"""
         )
+        if "UNETLoader" not in types(page.graph()):
+            pytest.skip("this ComfyUI first opens a graph for another model")
     page.tab.wait_for_timeout(300)
     page.errors.clear()  # of pictures that a template asks for
     return page.graph()
@@ -98,12 +103,14 @@ def prompt(page: Page) -> dict[str, Any]:
 
 
 def on_the_demo(prompt: dict[str, Any]) -> dict[str, Any]:
-    """A prompt with its loaders pointed at the demo, at the demo's size."""
+    """A prompt with its loaders pointed at the demo, at the demo's size, in few steps."""
     variant = "Base" if "z_image_bf16" in json.dumps(prompt) else "Turbo"
     for node in prompt.values():
         inputs = node["inputs"]
         if "file" in inputs:
             inputs["file"] = f"{DEMO} ({variant})" if node["class_type"] == "ZImageTransformerLoader" else DEMO
+        elif "mode.steps" in inputs:
+            inputs["mode.steps"] = 2
         elif node["class_type"] == SIZE:
             node["inputs"] = {"size": "demo", "size.aspect": "1:1 - 128x128", "batch_size": 1}
         elif node["class_type"] == "EmptySD3LatentImage":
@@ -178,7 +185,9 @@ def test_only_what_is_chosen_is_swapped(page: Page) -> None:
     assert "Load Diffusion Model" not in said
     sampler = next(node for node in after["nodes"] if node["type"] == "ZImageSampler")
     assert {slot["name"] for slot in sampler["inputs"] if slot["link"]} == {"model", "positive", "latent", "negative"}
-    assert content(page, undo(page)) == content(page, before)
+    page.tab.keyboard.press("Control+z")
+    page.tab.wait_for_timeout(500)
+    assert content(page, page.graph()) == content(page, before)
 
 
 def test_the_nodes_own_menu_offers_it_where_it_applies(page: Page) -> None:
