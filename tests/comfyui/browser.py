@@ -107,7 +107,7 @@ class Page:
             """() => {
                 const root = app.rootGraph ?? app.graph;
                 const inner = [...(root.subgraphs?.values() ?? [])];
-                return [root, ...inner].flatMap(g => g.nodes.filter(n => n.has_errors || !n.type
+                return [root, ...inner].flatMap(g => g.nodes.filter(n => !n.type
                     || !(n.subgraph || LiteGraph.registered_node_types[n.type])).map(n => n.type));
             }"""
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from comfyui.graphs import DEMO
+
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"}
 # Nodes that only the browser knows.
 NOTES = {"Note", "MarkdownNote"}
@@ -23,6 +25,24 @@ def to_prompt(graph: dict[str, Any], object_info: dict[str, Any]) -> dict[str, A
                 inputs[slot["name"]] = [str(origin), origin_slot]
         prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
     return prompt
+
+
+def on_the_demo(prompt: dict[str, Any]) -> dict[str, Any]:
+    """The prompt with its loaders pointed at the demo model, and its sizes at those that the demo knows."""
+    return {name: node | {"inputs": _of_the_demo(node)} for name, node in prompt.items()}
+
+
+def _of_the_demo(node: dict[str, Any]) -> dict[str, Any]:
+    inputs, kind = dict(node["inputs"]), node["class_type"]
+    if kind == "ZImageTransformerLoader" and DEMO not in inputs["file"]:
+        inputs["file"] = f"{DEMO} ({'Turbo' if 'turbo' in inputs['file'] else 'Base'})"
+    elif kind in ("ZImageTextEncoderLoader", "ZImageVAELoader"):
+        inputs["file"] = DEMO
+    elif kind == "ZImageLatentSize" and inputs["size"] != "demo":
+        width, height = map(int, inputs.pop("size.aspect").split(" - ")[1].split("x"))
+        aspect = "1:1 - 128x128" if width == height else "5:3 - 160x96" if width > height else "3:5 - 96x160"
+        inputs |= {"size": "demo", "size.aspect": aspect}
+    return inputs
 
 
 def widget_inputs(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:

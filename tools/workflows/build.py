@@ -1,0 +1,120 @@
+"""Makes the example graphs: built and saved by ComfyUI's own page, and drawn by the demo model in a real ComfyUI.
+
+PYTHONPATH=tests python tools/workflows/build.py [zimage_turbo ...]
+
+Each gives `workflows/NAME.json`, a NAME.jpg of its pictures (the thumbnail that ComfyUI shows), and a NAME.png of them
+with the graph in it; the demo graph is stored as a prompt for the API too. Needs a ComfyUI and a browser, as the tests
+in `tests/comfyui` do.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import uuid
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import notes
+from comfyui.browser import Page, browser, why_no_browser
+from comfyui.server import PACK, ROOT, Result, Server, why_not
+from comfyui.workflow import on_the_demo, to_prompt
+from graphs import GRAPHS, Box, Graph
+from PIL import Image, PngImagePlugin
+
+from zimage_core import __version__, downloads
+
+FOLDER = ROOT / "workflows"
+SCRIPT = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
+IN_API_FORM = "zimage_demo"
+
+
+def links() -> dict[str, tuple[str, str]]:
+    """File name -> address and folder, of what the page can fetch."""
+    tables = [*downloads.TRANSFORMERS.values(), downloads.TEXT_ENCODERS, {"": downloads.VAE}]
+    files = [file for table in tables for file in table.values()]
+    return {file.name: (file.link, file.folder) for file in files} | notes.OTHERS
+
+
+def properties(box: Box) -> dict[str, Any]:
+    if box.type == "MarkdownNote":
+        return {}
+    ours = {"cnr_id": PACK, "ver": __version__} if box.type.startswith("ZImage") else {"cnr_id": "comfy-core"}
+    name = box.values.get("file")
+    if name in links():
+        url, folder = links()[name]
+        ours["models"] = [{"name": name, "url": url, "directory": folder}]
+    return ours
+
+
+def save(page: Page, name: str, graph: Graph) -> dict[str, Any]:
+    """The graph as the page saves it, but for where the user looks: without that it opens as a whole."""
+    columns = [[asdict(box) | {"properties": properties(box)} for box in column] for column in graph.columns]
+    script = SCRIPT[SCRIPT.index("async (") :]
+    page.do(script, {"id": str(uuid.uuid5(uuid.NAMESPACE_URL, name)), "columns": columns, "links": graph.links()})
+    saved = page.graph()
+    saved["extra"].pop("ds", None)
+    write(FOLDER / f"{name}.json", saved)
+    if name == IN_API_FORM:
+        (FOLDER / "api").mkdir(exist_ok=True)
+        write(FOLDER / "api" / f"{name}.json", page.do("async () => (await app.graphToPrompt()).output"))
+    return saved
+
+
+def write(path: Path, data: dict[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def draw(server: Server, name: str, graph: dict[str, Any]) -> None:
+    prompt = on_the_demo(to_prompt(graph, server.get("/object_info")))
+    result = server.run(prompt, timeout=600, extra_pnginfo={"workflow": graph})
+    if result.status != "success":
+        raise SystemExit(f"{name}: {result.status}: {result.error}")
+    files = pictures(server, result)
+    sheet = beside([Image.open(file).convert("RGB") for file in files])
+    sheet.save(FOLDER / f"{name}.jpg", quality=95)
+    chunks = PngImagePlugin.PngInfo()
+    for key, text in Image.open(files[0]).text.items():
+        chunks.add_text(key, text)
+    sheet.save(FOLDER / f"{name}.png", pnginfo=chunks, optimize=True)
+
+
+def pictures(server: Server, result: Result) -> list[Path]:
+    """What was saved."""
+    found = []
+    for node, output in result.outputs.items():
+        images = [i for i, image in enumerate(output.get("images", [])) if image["type"] == "output"]
+        found += [server.image(result, node, i) for i in images]
+    return found
+
+
+def beside(images: list[Image.Image]) -> Image.Image:
+    sheet = Image.new("RGB", (sum(image.width for image in images), max(image.height for image in images)), "white")
+    x = 0
+    for image in images:
+        sheet.paste(image, (x, 0))
+        x += image.width
+    return sheet
+
+
+def main(names: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(Path(folder))
+        try:
+            server.wait()
+            with browser() as started:
+                page = Page(started, server)
+                graphs = {name: save(page, name, GRAPHS[name]) for name in names or GRAPHS}
+            for name, graph in graphs.items():
+                draw(server, name, graph)
+                print(f"{name}: saved and drawn")
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    if reason := why_not() or why_no_browser():
+        raise SystemExit(reason)
+    main(sys.argv[1:])
