@@ -38,7 +38,7 @@ def _of_the_demo(node: dict[str, Any]) -> dict[str, Any]:
         inputs["file"] = f"{DEMO} ({'Turbo' if 'turbo' in inputs['file'] else 'Base'})"
     elif kind in ("ZImageTextEncoderLoader", "ZImageVAELoader"):
         inputs["file"] = DEMO
-    elif kind == "ZImageLatentSize" and inputs["size"] != "demo":
+    elif kind == "ZImageLatentSize" and "size.aspect" in inputs and inputs["size"] != "demo":
         width, height = map(int, inputs.pop("size.aspect").split(" - ")[1].split("x"))
         aspect = "1:1 - 128x128" if width == height else "5:3 - 160x96" if width > height else "3:5 - 96x160"
         inputs |= {"size": "demo", "size.aspect": aspect}
