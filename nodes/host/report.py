@@ -71,6 +71,8 @@ def _recipe(prompt: Mapping[str, Any], name: str) -> str:
         return [prompt[node].get("class_type"), {key: follow(value, (*seen, node)) for key, value in inputs.items()}]
 
     def follow(value: Any, seen: tuple[str, ...]) -> Any:
+        if isinstance(value, float) and value.is_integer():
+            return int(value)  # as a browser writes it; ComfyUI makes a float of it again before it runs
         linked = isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
         return [resolve(value[0], seen), value[1]] if linked else value
 

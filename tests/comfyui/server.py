@@ -144,6 +144,13 @@ class Server:
             text = error.read()
         return json.loads(text) if text else {}
 
+    def free(self) -> None:
+        """Lets go of all models and results. Only asked for by /free: it is done once another prompt has run."""
+        self.post("/free", {"unload_models": True, "free_memory": True})
+        image = {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 0}}
+        preview = {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}
+        self.run({"1": image, "2": preview})
+
     def node(self, node_id: str) -> dict[str, Any]:
         return self.get(f"/object_info/{node_id}")[node_id]
 

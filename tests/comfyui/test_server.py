@@ -130,6 +130,7 @@ def demo_run(server: Server) -> Result:
     ours = [n for n in graph["nodes"] if n["type"].startswith("ZImage")]
     assert {n["properties"]["cnr_id"] for n in ours} == {"zimage-nodes"}
     prompt = to_prompt(graph, server.get("/object_info"))
+    server.free()
     return succeed(server.run(prompt))
 
 
@@ -225,7 +226,8 @@ def test_unchanged_graph_is_not_drawn_again(server: Server) -> None:
 
 
 def test_png_holds_the_settings_of_a_latent_that_was_kept(server: Server) -> None:
-    prompt = demo_prompt(seed=12)
+    mode = {"mode": "auto", "mode.steps": 0, "mode.cfg": 0}
+    prompt = demo_prompt(seed=12, mode=mode, strength=1, shift=0)  # whole numbers, as a browser writes them
     succeed(server.run(prompt))
     prompt["save"]["inputs"]["filename_prefix"] = "again"
     result = succeed(server.run(prompt, extra_pnginfo={"workflow": {"nodes": []}}))

@@ -33,7 +33,7 @@ def pixels(server: Server, result: Result, node: str) -> list[np.ndarray[Any, An
 def test_it_runs_with_a_preview_at_each_step_and_draws_what_lies_beside_it(server: Server, path: Path) -> None:
     graph = json.loads(path.read_text(encoding="utf-8"))
     prompt = on_the_demo(to_prompt(graph, server.get("/object_info")))
-    server.post("/free", {"free_memory": True})  # nothing of another test's is taken for this one's
+    server.free()  # nothing of another test's is taken for this one's
     result = succeed(server.run(prompt, extra_pnginfo={"workflow": graph}))
     samplers = [name for name, node in prompt.items() if node["class_type"] == "ZImageSampler"]
     steps = [result.progress(name)[-1] for name in samplers]
@@ -75,7 +75,7 @@ def test_the_script_in_the_readme(server: Server, tmp_path: Path) -> None:
 def test_the_same_seed_after_free_gives_the_same_pixels(server: Server) -> None:
     prompt = demo_prompt(seed=41)
     first = succeed(server.run(prompt))
-    server.post("/free", {"unload_models": True, "free_memory": True})
+    server.free()
     again = succeed(server.run(prompt))
     assert {"model", "clip", "vae", "sampler"} <= set(again.executed)
     assert (pixels(server, first, "save")[0] == pixels(server, again, "save")[0]).all()
@@ -85,7 +85,7 @@ def test_two_prompts_at_once(server: Server) -> None:
     """Two people's, with different models: each gets its own pictures, previews and words."""
     prompts = [demo_prompt(seed=42), demo_prompt(variant="Base", negative=["empty", 0], seed=42, batch=2)]
     alone = [pixels(server, succeed(server.run(prompt)), "save") for prompt in prompts]
-    server.post("/free", {"unload_models": True, "free_memory": True})
+    server.free()
     with ThreadPoolExecutor(2) as pool:
         results = [succeed(result) for result in pool.map(server.run, prompts)]
     assert [len(result.previews) for result in results] == [8, 30]
