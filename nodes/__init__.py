@@ -10,6 +10,7 @@ from .host import report
 from .host.version import warn_if_old
 from .latent import LatentSize
 from .loaders import TextEncoderLoader, TransformerLoader, VAELoader
+from .pick import PickSeeds
 from .sampler import Sampler
 
 NODES: list[type[io.ComfyNode]] = [
@@ -23,6 +24,7 @@ NODES: list[type[io.ComfyNode]] = [
     Guider,
     Sigmas,
     ModelSampling,
+    PickSeeds,
 ]
 
 

@@ -60,6 +60,30 @@ def seeds_of(latent: Mapping[str, Any]) -> Seeds | None:
     return replace(drawn, indices=kept) if known else None
 
 
+def checked(latent: Mapping[str, Any], images: int) -> Seeds:
+    """The seeds of a LATENT with as many images beside it. Raises ValueError, with what to connect."""
+    found, count = seeds_of(latent), len(latent["samples"])
+    if found is None:
+        fault = "was repeated or joined after it was drawn" if KEY in latent else "does not come from Z-Image Sampler"
+        raise ValueError(
+            f"the latent {fault}, so the seeds of its pictures are not known: connect the LATENT of Z-Image Sampler "
+            f"itself, and the IMAGE decoded from it"
+        )
+    if count != images:
+        raise ValueError(f"latent has {count} pictures and images has {images}: connect the IMAGE decoded from latent")
+    return found
+
+
+def part_of(latent: Mapping[str, Any], seeds: Seeds, places: Sequence[int]) -> dict[str, Any]:
+    """The pictures at these places of a LATENT. Each keeps its index, and so its seed, its noise and its prompt."""
+    kept = replace(seeds, indices=tuple(seeds.indices[place] for place in places))
+    part = {"samples": latent["samples"][list(places)], "batch_index": list(kept.indices), KEY: kept}
+    mask = latent.get("noise_mask")
+    if mask is not None and len(mask) > 1:
+        part["noise_mask"] = mask[[place % len(mask) for place in places]]
+    return {**latent, **part}
+
+
 def picked(text: str, there: Sequence[int]) -> list[int]:
     """The positions in `there` of the seeds that `text` names ("3, 5-7"), in the order of `there`; all, if it is empty.
 

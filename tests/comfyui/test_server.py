@@ -26,6 +26,7 @@ WIDGETS = {
     "ZImageGuider": ["cfg", "cfg_normalization", "cfg_truncation"],
     "ZImageSigmas": ["steps", "strength", "shift"],
     "ZImageModelSampling": ["preset"],
+    "ZImagePickSeeds": ["seeds"],
 }
 SLOTS = {
     "ZImageSampler": ["model", "positive", "latent", "negative"],
@@ -34,6 +35,7 @@ SLOTS = {
     "ZImageGuider": ["model", "positive", "negative"],
     "ZImageSigmas": ["model"],
     "ZImageModelSampling": ["model"],
+    "ZImagePickSeeds": ["latent", "images"],
 }
 MODES = {
     "auto": {"steps": 0, "cfg": 0.0},
@@ -51,6 +53,7 @@ TITLES = {
     "ZImageGuider": ("Z-Image Guider", ["GUIDER"]),
     "ZImageSigmas": ("Z-Image Sigmas", ["SIGMAS"]),
     "ZImageModelSampling": ("Z-Image Model Sampling", ["MODEL"]),
+    "ZImagePickSeeds": ("Z-Image Pick Seeds", ["LATENT", "IMAGE"]),
 }
 
 
