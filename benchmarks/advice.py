@@ -74,10 +74,11 @@ def steps(count: int, folder: Path) -> None:
 
 def cfg(count: int, folder: Path) -> None:
     turbo = [replace(TURBO, label=f"Turbo, cfg {c:g}", cfg=c) for c in (1.0, 1.2, 1.5, 2.0, 3.0)]
+    turbo += [replace(old, label=f"{old.label}, zeroed negative", zeroed=True) for old in turbo[2:4]]
     base = [replace(BASE, label=f"Base, cfg {c:g}", cfg=c) for c in (5.0, 1.0, 2.0, 3.0, 4.0, 8.0)]
     table(turbo, count)
     table(base, count)
-    strip(folder / "cfg.jpg", drawn([turbo[0], *turbo[2:], base[1], base[0]], count))
+    strip(folder / "cfg.jpg", drawn([turbo[0], *turbo[2:5], base[1], base[0]], count))
 
 
 def shift(count: int, folder: Path) -> None:
@@ -126,15 +127,23 @@ def negative(count: int, folder: Path) -> None:
     others = ("", "a red circle on a white background", "a red circle on a black background")
     row("", "negative: empty", *(f"negative: {other}" for other in others[1:]))
     row(*["---"] * 4)
-    shown = []
+    shown, kept = [], []
     for setting in (*(replace(TURBO, label=f"Turbo, cfg {c:g}", cfg=c) for c in (1.0, 1.5, 2.0)), BASE):
         made = [decode(run(setting, [prompt] * count, negative=other)) for other in others]
         bright = [np.array([judge.background_of(p.astype(float)).mean() for p in part]) for part in made]
         same = ", the same pixels" if np.array_equal(made[0], made[1]) and np.array_equal(made[0], made[2]) else ""
         row(setting.label + same, *(mean(values, 0) for values in bright))
         shown.append((setting.label, np.concatenate([made[0][:2], made[1][:3], made[2][:3]])))
-    print()
+        kept.append(f"{setting.label}: {asked_for(setting, count):.2f}")
+    print(f"\nBlue things under the negative 'a blue square', where the prompt asks for one: {'; '.join(kept)}\n")
     strip(folder / "negative.jpg", shown)
+
+
+def asked_for(setting: Setting, count: int) -> float:
+    """The share of pictures that keep what their prompt asks for and their negative speaks against."""
+    prompt = "a red circle and a blue square on a white background"
+    made = decode(run(setting, [prompt] * count, negative="a blue square on a white background"))
+    return float(np.mean([judge.judge(picture, 2)[1][1].colour == "blue" for picture in made]))
 
 
 def refine(count: int, folder: Path) -> None:
@@ -162,6 +171,7 @@ def loras(count: int, folder: Path) -> None:
     things = [s for s in scenes(480) if s.background != lora.STYLE and s.things[0].position == "centre"][:count]
     prompts = [lora.caption(scene) for scene in things]
     trained = lora.train(demo_pipeline("base", dtype="float32"))
+    print(f"Turbo's weights are {lora.apart(*(pipeline(v).transformer for v in ('base', 'turbo'))):.0%} from Base's\n")
     row("", "brown backgrounds", "background off by", "thing's colour right", "overlap")
     row(*["---"] * 5)
     shown = []
@@ -193,7 +203,7 @@ SECTIONS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=96, help="pictures in a row of a table")
+    parser.add_argument("--count", type=int, default=64, help="pictures in a row of a table")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the pictures go")
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, by their names")
     args = parser.parse_args()

@@ -84,3 +84,9 @@ def applied(model: nn.Module, lora: Mapping[str, tuple[Tensor, Tensor]], strengt
         for name, pair in lora.items():
             parameters[name] += strength * _delta(pair)
     return changed
+
+
+def apart(model: nn.Module, other: nn.Module) -> float:
+    """How far another model's weights are from one's, of those that the LoRA adapts, by their norm."""
+    ours, theirs = (torch.cat([w.float().flatten() for w in targets(m).values()]) for m in (model, other))
+    return float((theirs - ours).norm() / ours.norm())

@@ -35,6 +35,7 @@ class Setting:
     cfg: float = 1.0
     shift: float = 3.0
     normalization: float = 0.0
+    zeroed: bool = False  # zeros for the negative's features, as ComfyUI's ConditioningZeroOut makes them
 
     @property
     def forwards(self) -> int:
@@ -74,11 +75,13 @@ def run(
     parts, made = pipeline(setting.variant), []
     x = noise(len(prompts))
     x = x if start is None else (1 - strength) * start + strength * x
+    others = parts.text_encoder.encode([negative])
+    others = [torch.zeros_like(other) for other in others] if setting.zeroed else others
     for i in range(0, len(prompts), BATCH):
         *_, last = sample(
             model or parts.transformer, x[i : i + BATCH], sigmas(setting.steps, setting.shift, strength),
-            parts.text_encoder.encode(list(prompts[i : i + BATCH])), negative=parts.text_encoder.encode([negative]),
-            cfg=setting.cfg, cfg_normalization=setting.normalization,
+            parts.text_encoder.encode(list(prompts[i : i + BATCH])), negative=others, cfg=setting.cfg,
+            cfg_normalization=setting.normalization,
         )  # fmt: skip
         made.append(last.latents)
     return torch.cat(made)

@@ -1,13 +1,13 @@
-// The few words of our nodes that the host leaves in English: see `translateWidgets`.
+// The few words of our nodes that the host leaves in English: see `translateNode`.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
-import { translateWidgets } from "./lib/translate.mjs";
+import { translateNode } from "./lib/translate.mjs";
 
 let nodes = {}; // by type, its words in the user's language
 
 function translate(node) {
   const inputs = nodes[node.comfyClass]?.inputs;
-  if (inputs) translateWidgets(node.widgets, inputs);
+  if (inputs) translateNode(node, inputs);
 }
 
 const isDynamic = (node, widget) =>

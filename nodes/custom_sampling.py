@@ -8,11 +8,11 @@ from comfy_api.latest import io, ui
 
 from .host.guider import make_guider
 from .host.schedule import make_sigmas, set_shift
-from .sampler import CFG_TIP, STEPS_TIP, STRENGTH_TIP, normalization_input, truncation_input
+from .sampler import ADVICE, CFG_TIP, STEPS_TIP, STRENGTH_TIP, normalization_input, truncation_input
 from .settings import Guidance
 
 CATEGORY = "Z-Image"
-OWN = " 0 takes the model's own."
+OWN = " 0 takes the model's own." + ADVICE
 
 
 class Guider(io.ComfyNode):
@@ -67,7 +67,7 @@ class Sigmas(io.ComfyNode):
                     max=100.0,
                     step=0.01,
                     tooltip="More shift, more steps on the composition. 0 is from a ModelSampling node in the graph, "
-                    "or else from the model: 3 for Turbo, 6 for Base.",
+                    "or else from the model: 3 for Turbo, 6 for Base." + ADVICE,
                 ),
             ],
             outputs=[io.Sigmas.Output()],

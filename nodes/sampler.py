@@ -13,16 +13,19 @@ from .host.sampling import sample, solvers
 STEPS_TIP = "More steps, finer pictures: 8 for Turbo, 28 to 50 for Base."
 CFG_TIP = "How strongly to follow the prompt: the official guidance + 1. At 1, one forward a step and no negative."
 STRENGTH_TIP = "The noise to start from: 1 draws anew, less keeps more of the latent, 0 keeps it all."
+# A tooltip cannot hold a link; the help pages do.
+ADVICE = " More under Advice in this node's help."
 DRAFT_TIP = "A quick look at the same picture: 4 steps for Turbo, 10 for Base, never more than are set."
 
 
 def _steps(default: int, least: int, note: str = "") -> io.Int.Input:
-    return io.Int.Input("steps", default=default, min=least, max=1000, tooltip=STEPS_TIP + note)
+    return io.Int.Input("steps", default=default, min=least, max=1000, tooltip=STEPS_TIP + note + ADVICE)
 
 
 def _cfg(default: float, least: float, note: str = "", advanced: bool = False) -> io.Float.Input:
+    tip = CFG_TIP + note + ADVICE
     return io.Float.Input(
-        "cfg", default=default, min=least, max=100.0, step=0.1, round=0.01, advanced=advanced, tooltip=CFG_TIP + note
+        "cfg", default=default, min=least, max=100.0, step=0.1, round=0.01, advanced=advanced, tooltip=tip
     )
 
 
@@ -30,7 +33,8 @@ def normalization_input() -> io.Boolean.Input:
     return io.Boolean.Input(
         "cfg_normalization",
         default=False,
-        tooltip="Keep guided predictions as large as the positive one, as the official pipeline can: tames high cfg.",
+        tooltip="Keep guided predictions as large as the positive one, as the official pipeline can: tames high cfg."
+        + ADVICE,
     )
 
 
@@ -102,7 +106,8 @@ class Sampler(io.ComfyNode):
                     max=100.0,
                     step=0.01,
                     advanced=True,
-                    tooltip="More shift, more steps on the composition. 0 is from the model: 3 for Turbo, 6 for Base.",
+                    tooltip="More shift, more steps on the composition. 0 is from the model: 3 for Turbo, 6 for Base."
+                    + ADVICE,
                 ),
                 # Optional, so that prompts of scripts from before they were there still run.
                 io.Boolean.Input("draft", default=False, optional=True, advanced=True, tooltip=DRAFT_TIP),

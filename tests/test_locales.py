@@ -16,7 +16,8 @@ from oracles import ROOT
 LOCALE, DOCS, JS = ROOT / "locales" / "zh", ROOT / "js" / "docs", ROOT / "js"
 # What Chinese users call by these names too.
 SAME = {"cfg", "clip", "Latent", "Z-Image"}
-NODES = sorted(path.stem for path in DOCS.glob("ZImage*.md"))
+GUIDES = {"ZImageAdvice", "ZImageLive"}  # pages of no node
+PAGES = sorted(path.stem for path in DOCS.glob("ZImage*.md"))
 
 
 def read(name: str) -> dict[str, Any]:
@@ -73,10 +74,10 @@ def pages(language: str) -> dict[str, str]:
 
 
 def test_every_page_is_there_in_both_languages() -> None:
-    assert set(pages("en")) == set(pages("zh")) == set(read("nodeDefs"))
+    assert set(pages("en")) == set(pages("zh")) == set(read("nodeDefs")) | GUIDES
 
 
-@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize("node", sorted(set(PAGES) - GUIDES))
 def test_the_pages_name_what_the_node_shows(node: str) -> None:
     words, english, chinese = read("nodeDefs")[node], pages("en")[node], pages("zh")[node]
     assert chinese.startswith(f"# {words['display_name']}\n")
@@ -87,8 +88,8 @@ def test_the_pages_name_what_the_node_shows(node: str) -> None:
         assert entry["name"] in chinese
 
 
-@pytest.mark.parametrize("node", NODES)
-def test_the_pages_have_the_same_parts(node: str) -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_the_pages_have_the_same_parts(page: str) -> None:
     """A row, a heading or a paragraph that was added to one of the two is missed in the other."""
 
     def parts(text: str) -> dict[str, int]:
@@ -100,4 +101,22 @@ def test_the_pages_have_the_same_parts(node: str) -> None:
             "links": len(re.findall(r"\]\(", text)),
         }
 
-    assert parts(pages("zh")[node]) == parts(pages("en")[node])
+    assert parts(pages("zh")[page]) == parts(pages("en")[page])
+
+
+LINK = r"\]\(((?!https?:)[^)#]+)(#[^)]*)?\)"
+
+
+def test_every_link_and_picture_of_a_page_is_there() -> None:
+    for path in DOCS.rglob("*.md"):
+        for target, anchor in re.findall(LINK, path.read_text(encoding="utf-8")):
+            found = path.parent / target
+            assert found.is_file(), f"{path.name}: {target}"
+            if anchor:
+                headings = re.findall(r"^#+ (.+)$", found.read_text(encoding="utf-8"), re.M)
+                assert anchor[1:] in {anchor_of(heading) for heading in headings}, f"{path.name}: {anchor}"
+
+
+def anchor_of(heading: str) -> str:
+    """GitHub's, and that of `js/lib/pages.mjs`."""
+    return re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", heading.strip().lower()))
