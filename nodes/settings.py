@@ -108,12 +108,12 @@ class Run:
 
 def resolve(
     mode: Mapping[str, Any] | None, variant: VariantGuess, shift: Shift, *, seeds: Seeds, solver: str, strength: float,
-    has_negative: bool, draft: bool = False, always_both: bool = False,
+    has_negative: bool, draft: bool = False, missed: bool = False,
 ) -> Run:  # fmt: skip
     """`mode` is the dynamic combo's value: its key under "mode", and its widgets.
 
     A draft runs no more steps than were asked for; where it would run as many, it is none.
-    `always_both` says that another node has the negative prediction made at cfg 1 too.
+    `missed` says that the user would miss the negative prompt where cfg 1 leaves it out.
     Raises ValueError for what cannot be run; what is unusual for the variant is run as set, and noted.
     """
     if mode is None or "mode" not in mode:
@@ -126,7 +126,7 @@ def resolve(
         truncation=float(mode.get("cfg_truncation", 1.0)),
     )
     guidance = asked.resolved(variant.variant, has_negative)
-    found = notes(variant.variant, guidance.cfg, has_negative and not always_both)
+    found = notes(variant.variant, guidance.cfg, missed)
     if mode["mode"] not in ("auto", variant.variant.title):
         found.append(f"mode {mode['mode']} on a {variant.variant.title} model: run as set")
     if shift.source == "from the model" and shift.value is not None and shift.value != variant.variant.shift:

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 LENGTHS = "caption_lengths"
+# Set in a CONDITIONING of a prompt that says nothing, which nobody misses where it is left out.
+EMPTY = "zimage_empty"
 
 
 class Captions(comfy.conds.CONDRegular):

@@ -13,6 +13,7 @@ from ...zimage_core.guidance import combine, is_guided, limit
 from ...zimage_core.variants import notes
 from ..settings import Guidance, sentences
 from .checks import check_features, check_finite_start, check_finite_step, check_latent
+from .conditions import EMPTY
 from .model import ZImageModel
 from .report import tell
 from .schedule import variant_of
@@ -78,11 +79,16 @@ class Guider(comfy.samplers.CFGGuider):
         return function
 
 
+def is_missed(model: Any, negative: Any | None) -> bool:
+    """Whether a negative would be missed that cfg 1 leaves out: it says something, and no node has it made anyway."""
+    says_something = any(not entry[1].get(EMPTY) for entry in negative or [])
+    return says_something and not model.model_options.get("disable_cfg1_optimization", False)
+
+
 def make_guider(model: Any, positive: Any, negative: Any | None, asked: Guidance, hidden: Any) -> tuple[Guider, str]:
     """The node's GUIDER, and what it says: the model's variant, and the guidance as resolved."""
     variant = variant_of(model)
     guidance = asked.resolved(variant.variant, negative is not None)
-    always_both = model.model_options.get("disable_cfg1_optimization", False)
-    found = notes(variant.variant, guidance.cfg, negative is not None and not always_both)
+    found = notes(variant.variant, guidance.cfg, is_missed(model, negative))
     lines = [f"{', '.join([str(variant), *guidance.words()])}.", *sentences(found)]
     return Guider(model, positive, negative, guidance), tell("Z-Image Guider", lines, hidden)

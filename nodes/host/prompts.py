@@ -10,7 +10,7 @@ from typing import Any
 import comfy.utils
 
 from ...zimage_core.text_encoder import MAX_TOKENS
-from .conditions import batch_of
+from .conditions import EMPTY, batch_of
 from .report import tell
 
 KEPT = 8
@@ -50,7 +50,8 @@ def _encoded(clip: Any, prompts: Mapping[str, str], keep: int) -> tuple[list[Any
     for name, text in prompts.items():
         tokens = clip.tokenize(text)
         lengths[name] = max(sum(len(part) for part in parts) for parts in tokens.values())
-        made.append(encode(clip, tokens, keep))
+        encoded = encode(clip, tokens, keep)
+        made.append(encoded if text.strip() else [[features, rest | {EMPTY: True}] for features, rest in encoded])
         progress.update(1)
     return made, lengths
 

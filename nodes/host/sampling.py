@@ -18,7 +18,7 @@ from ..seeds import KEY, Seeds
 from ..settings import Run, resolve, sentences, size_notes
 from .checks import check_latent
 from .conditions import of_pictures
-from .guider import Guider
+from .guider import Guider, is_missed
 from .preview import make_previews
 from .report import report
 from .schedule import levels, shift_of, variant_of, with_shift
@@ -47,7 +47,7 @@ def sample(
     run = resolve(
         mode, variant_of(model), shift_of(model, shift), seeds=seeds, solver=solver, strength=strength,
         has_negative=negative is not None, draft=draft,
-        always_both=model.model_options.get("disable_cfg1_optimization", False),
+        missed=is_missed(model, negative),
     )  # fmt: skip
     # A shift of the widget becomes the model's: what counts in percent of the run then agrees with it.
     shifted = with_shift(model, shift) if shift > 0 else model

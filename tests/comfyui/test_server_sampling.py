@@ -79,6 +79,10 @@ def test_text_encode(server: Server) -> None:
     result = succeed(server.run(joined))
     assert (pixels(server, result) == pixels(server, succeed(server.run(prompt)))).all()
     assert result.texts["both"].startswith("Positive ") and result.texts["both"].endswith("negative 8 tokens.")
+    turbo = demo_prompt(positive=["both", 0], negative=["both", 1], seed=4) | {"both": encoded()}
+    assert "not evaluated" not in succeed(server.run(turbo)).texts["sampler"]  # an empty one is not missed
+    turbo["both"] = encoded(negative="a blue square")
+    assert "not evaluated" in succeed(server.run(turbo)).texts["sampler"]
     joined["both"] = encoded(negative="a blue square " * 200)
     assert "The negative prompt is longer than the official 512 tokens" in succeed(server.run(joined)).texts["both"]
 
