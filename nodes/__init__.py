@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .compare import Compare
 from .conditioning import PromptBatch, TextEncode
 from .custom_sampling import Guider, ModelSampling, Sigmas
 from .host import report
@@ -25,6 +26,7 @@ NODES: list[type[io.ComfyNode]] = [
     Sigmas,
     ModelSampling,
     PickSeeds,
+    Compare,
 ]
 
 

@@ -15,7 +15,7 @@ from oracles import ROOT
 
 LOCALE, DOCS, JS = ROOT / "locales" / "zh", ROOT / "js" / "docs", ROOT / "js"
 # What Chinese users call by these names too.
-SAME = {"cfg", "clip", "Latent", "Z-Image"}
+SAME = {"cfg", "clip", "Latent", "VAE", "Z-Image"}
 GUIDES = {"ZImageAdvice", "ZImageLive"}  # pages of no node
 PAGES = sorted(path.stem for path in DOCS.glob("ZImage*.md"))
 

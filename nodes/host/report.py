@@ -12,7 +12,7 @@ from server import PromptServer
 
 log = logging.getLogger(__name__)
 
-NODE = "ZImageSampler"
+NODES = ("ZImageSampler", "ZImageCompare")
 # Records of runs whose latents the host may still hold and not draw again: a few strings, the newest last.
 _records: OrderedDict[str, dict[str, Any]] = OrderedDict()
 _LIMIT = 64
@@ -27,12 +27,12 @@ def tell(name: str, lines: list[str], hidden: Any) -> str:
     return text
 
 
-def report(lines: list[str], record: dict[str, Any], hidden: Any) -> None:
+def report(lines: list[str], record: dict[str, Any], hidden: Any, name: str = "Z-Image Sampler") -> None:
     """`hidden` is the node's: it knows which node this is, and what SaveImage will write.
 
     The PNG gets the settings of the sampler that ran last.
     """
-    tell("Z-Image Sampler", lines, hidden)
+    tell(name, lines, hidden)
     if isinstance(hidden.extra_pnginfo, dict):
         hidden.extra_pnginfo["zimage"] = record
     if hidden.prompt:
@@ -51,7 +51,7 @@ def _prepare(request: dict[str, Any]) -> dict[str, Any]:
     prompt = request.get("prompt")
     if not isinstance(prompt, dict):
         return request
-    samplers = [n for n, node in prompt.items() if isinstance(node, dict) and node.get("class_type") == NODE]
+    samplers = [n for n, node in prompt.items() if isinstance(node, dict) and node.get("class_type") in NODES]
     extra = request.get("extra_data") or {}
     png = extra.get("extra_pnginfo") or {}
     if not samplers or not isinstance(png, dict):

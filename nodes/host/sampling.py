@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import comfy.model_management
@@ -61,9 +61,13 @@ def sample(
 
 
 def integrate(
-    model: Any, positive: Any, negative: Any | None, latent: Mapping[str, Any], run: Run, preview: str
-) -> tuple[Tensor, int, list[str]]:
-    """From noise to latents: the samples, how many forwards of the model that took, and notes on the previews."""
+    model: Any, positive: Any, negative: Any | None, latent: Mapping[str, Any], run: Run, preview: str,
+    part: tuple[int, int] = (0, 0),
+) -> tuple[Tensor, int, list[str]]:  # fmt: skip
+    """From noise to latents: the samples, how many forwards of the model that took, and notes on the previews.
+
+    `part` is for a run that is a part of the node's work: the steps before it, and the steps in all.
+    """
     image = comfy.sample.fix_empty_latent_channels(
         model, latent["samples"], latent.get("downscale_ratio_spacial"), latent.get("downscale_ratio_temporal")
     )
@@ -73,6 +77,8 @@ def integrate(
     if len(sigmas) < 2:
         return image, 0, []
     callback, said = make_previews(model, len(sigmas) - 1, preview)
+    if part[1]:
+        callback = _as_part(callback, *part)
     samples = guider.sample(
         _noise(image, run.seeds.first, run.seeds.indices), image, comfy.samplers.sampler_object(run.solver), sigmas,
         denoise_mask=latent.get("noise_mask"), callback=callback,
@@ -80,6 +86,11 @@ def integrate(
     )  # fmt: skip
     device, dtype = comfy.model_management.intermediate_device(), comfy.model_management.intermediate_dtype()
     return samples.to(device=device, dtype=dtype), guider.forwards, said
+
+
+def _as_part(callback: Callable[..., None], before: int, total: int) -> Callable[..., None]:
+    """Progress that goes on where the run before it ended."""
+    return lambda step, denoised, latents, _: callback(before + step, denoised, latents, total)
 
 
 def _noise(image: Tensor, seed: int, indices: Sequence[int]) -> Tensor:

@@ -1,6 +1,8 @@
-"""What a size needs in memory, against the host's own estimates; `inside_size.py` has the code."""
+"""What a size needs in memory, and two models compared; `inside_size.py` has the code."""
 
 from __future__ import annotations
+
+from typing import Any
 
 
 def test_memory(found: dict[str, list[float]]) -> None:
@@ -9,3 +11,21 @@ def test_memory(found: dict[str, list[float]]) -> None:
     for size, (drawing, decoding) in found.items():
         assert 2.0 < drawing < 2.25, size
         assert abs(decoding - 2178 / 768) < 1e-3, size
+
+
+def test_compare(found: dict[str, Any]) -> None:
+    """Each side is what Z-Image Sampler alone draws; a patch changes its own side."""
+    assert found["same"] == 0 and found["lora"] > 0.01
+    assert max(found["singles"]) < 1e-5
+    assert found["left"] == 0 and found["right"] == 0 and found["gap"] == [0.5]
+    assert found["shapes"] == [[2, 128, 258, 3], [2, 128, 128, 3], [2, 128, 128, 3]]
+    turbo, base = (
+        f"{variant} (from its metadata), {steps} steps, cfg {cfg} (guidance {cfg - 1}), "
+        f"shift {shift} (from the model), euler, {forwards} forwards, seeds 5 and 6."
+        for variant, steps, cfg, shift, forwards in (("Turbo", 8, 1, 3, 8), ("Base", 30, 5, 6, 60))
+    )
+    assert found["same words"] == [f"a: {turbo}", f"b: {turbo}"]
+    assert found["lora words"] == [f"a: {turbo}", f"b: {turbo} 1 weight is patched."]
+    assert found["both words"] == [f"a: {turbo}", f"b: {base}"]
+    assert "cfg 5 needs a negative prompt" in found["no negative"]
+    assert "use Load Z-Image VAE" in found["no vae"]

@@ -27,6 +27,7 @@ WIDGETS = {
     "ZImageSigmas": ["steps", "strength", "shift"],
     "ZImageModelSampling": ["preset"],
     "ZImagePickSeeds": ["seeds"],
+    "ZImageCompare": ["seed"],
 }
 SLOTS = {
     "ZImageSampler": ["model", "positive", "latent", "negative"],
@@ -36,6 +37,7 @@ SLOTS = {
     "ZImageSigmas": ["model"],
     "ZImageModelSampling": ["model"],
     "ZImagePickSeeds": ["latent", "images"],
+    "ZImageCompare": ["model_a", "model_b", "positive", "latent", "vae", "negative"],
 }
 MODES = {
     "auto": {"steps": 0, "cfg": 0.0},
@@ -54,6 +56,7 @@ TITLES = {
     "ZImageSigmas": ("Z-Image Sigmas", ["SIGMAS"]),
     "ZImageModelSampling": ("Z-Image Model Sampling", ["MODEL"]),
     "ZImagePickSeeds": ("Z-Image Pick Seeds", ["LATENT", "IMAGE"]),
+    "ZImageCompare": ("Z-Image Compare", ["IMAGE", "IMAGE", "IMAGE"]),
 }
 
 
