@@ -83,7 +83,7 @@ class Run:
         steps = ["draft", f"{self.steps} of {self.full_steps} steps"] if self.draft else [f"{self.steps} steps"]
         guided = [*steps, *self.guidance.words()]
         stepped = [f"{self.shift}", self.solver, f"{forwards} forwards"]
-        if self.seeds.told:
+        if self.seeds.told and forwards:
             stepped.append(f"{self.seeds}" if self.seeds.alone else f"first noise of {self.seeds}")
         if self.strength < 1:
             stepped.insert(0, f"strength {self.strength:g}")
@@ -135,8 +135,8 @@ def resolve(
             f"{variant.variant.title} was made for shift {own:g}, and this model comes with {shift.value:g}: "
             f"set shift to {own:g}, or load it with Load Z-Image Model"
         )
-    if seeds.told and not seeds.alone:
-        found.append(f"{solver} draws more noise as it goes, for all at once: alone, a picture comes out differently")
+    if seeds.told and strength > 0 and not seeds.alone:
+        found.append(f"{solver} works on all pictures at once: alone, a picture comes out differently")
     return Run(mode["mode"], variant, steps, full, guidance, shift, strength, solver, seeds, tuple(found))
 
 

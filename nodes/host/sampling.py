@@ -29,11 +29,11 @@ def solvers() -> list[str]:
     return ["euler", *(name for name in comfy.samplers.KSampler.SAMPLERS if name != "euler")]
 
 
-def draws_noise(solver: str) -> bool:
-    """Whether a solver draws noise of its own on the way, for a whole batch at once."""
+def batch_as_one(solver: str) -> bool:
+    """Whether a solver draws noise on the way, or chooses its steps, for a whole batch at once."""
     function = getattr(comfy.samplers.sampler_object(solver), "sampler_function", None)
     can = function is not None and "noise_sampler" in inspect.signature(function).parameters
-    return can and solver not in ("res_multistep", "res_multistep_cfg_pp")  # which have eta 0
+    return (can and solver not in ("res_multistep", "res_multistep_cfg_pp")) or "adaptive" in solver  # those have eta 0
 
 
 def sample(
@@ -43,7 +43,7 @@ def sample(
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Run the sampler node: the new latent, and the words for the node. What was resolved also goes to log and PNG."""
     check_latent(latent["samples"])
-    seeds = Seeds(seed, indices_of(latent), alone=not draws_noise(solver))
+    seeds = Seeds(seed, indices_of(latent), alone=not batch_as_one(solver))
     run = resolve(
         mode, variant_of(model), shift_of(model, shift), seeds=seeds, solver=solver, strength=strength,
         has_negative=negative is not None, draft=draft,
@@ -57,7 +57,8 @@ def sample(
     run = run.with_notes(size_notes(width, height, model.model.model_config.unet_config["cap_feat_dim"]))
     lines = [*run.summary(forwards), *sentences(said)]
     report(lines, run.record(width, height, len(samples), forwards), hidden)
-    return out | {"samples": samples, KEY: seeds}, "\n".join(lines)
+    drawn = {"samples": samples} | ({KEY: seeds} if forwards else {})  # what was not drawn keeps its seeds
+    return out | drawn, "\n".join(lines)
 
 
 def integrate(

@@ -41,15 +41,30 @@ def test_a_part_of_a_batch_says_its_own(server: Server) -> None:
     assert succeed(server.run(prompt)).texts["sampler"].endswith("seed 73.")
 
 
-@pytest.mark.parametrize("solver", ["euler_ancestral", "dpmpp_2m_sde", "res_multistep", "dpm_fast"])
-def test_what_draws_noise_as_it_goes_promises_nothing(server: Server, solver: str) -> None:
+@pytest.mark.parametrize("solver", ["euler_ancestral", "dpmpp_2m_sde", "dpm_adaptive", "res_multistep", "dpm_fast"])
+def test_what_works_on_a_batch_as_one_promises_nothing(server: Server, solver: str) -> None:
     result, pictures, _ = drawn(server, batch=2, solver=solver)
     _, (alone,), _ = drawn(server, seed=71, solver=solver)
     noisy = np.abs(alone - pictures[1]).max() > 1
     text = result.texts["sampler"]
-    assert noisy == ("first noise of seeds 70 and 71." in text) == (f"\n{solver.capitalize()} draws more noise" in text)
-    assert noisy == (solver in ("euler_ancestral", "dpmpp_2m_sde"))
+    assert (
+        noisy
+        == ("first noise of seeds 70 and 71." in text)
+        == (f"\n{solver.capitalize()} works on all pictures at once" in text)
+    )
+    assert noisy == (solver in ("euler_ancestral", "dpmpp_2m_sde", "dpm_adaptive"))
 
 
 def test_the_last_seed_is_followed_by_the_first(server: Server) -> None:
     assert "seeds 18446744073709551615 and 0." in drawn(server, batch=2, seed=2**64 - 1)[0].texts["sampler"]
+
+
+def test_what_is_not_drawn_keeps_its_seeds(server: Server) -> None:
+    """Strength 0: the second sampler's seed draws nothing, so the pictures stay those of the first."""
+    prompt = demo_prompt(batch=2, mode=STEPS, seed=70)
+    first = prompt["sampler"]["inputs"]
+    prompt["kept"] = node("ZImageSampler", **first | {"latent": ["sampler", 0], "seed": 900, "strength": 0.0})
+    prompt["decode"]["inputs"]["samples"] = ["kept", 0]
+    prompt["look"] = node("ZImagePickSeeds", latent=["kept", 0], images=["decode", 0], seeds="71")
+    text = succeed(server.run(prompt)).texts["kept"]
+    assert "seed" not in text and "0 forwards." in text
