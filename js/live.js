@@ -3,8 +3,9 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { makeBar } from "./lib/bar.mjs";
 import { Live } from "./lib/live.mjs";
-import { refineWithBase } from "./lib/refine.mjs";
-import { speaker } from "./lib/words.mjs";
+import { asTyped } from "./lib/prompts.mjs";
+import { nodeOf, refineWithBase } from "./lib/refine.mjs";
+import { reason, speaker } from "./lib/words.mjs";
 
 const PAUSE = "ZImage.Live.Pause";
 const REST = "ZImage.Live.Rest";
@@ -14,17 +15,22 @@ const TOUCHES = ["input", "change", "keyup", "pointerup", "wheel", "drop", "past
 const setting = (id, otherwise) => app.extensionManager?.setting?.get(id) ?? otherwise;
 const say = (...words) => speaker(setting("Comfy.Locale", "en"))(...words);
 const workflow = () => app.extensionManager?.workflow?.activeWorkflow;
+const node = (id) => nodeOf(app.rootGraph ?? app.graph, id);
 
 let bar = null;
 const asked = new Map(); // prompts that the user asked for here, and what to say when they are done
 let home = null; // the workflow that live mode was turned on in
 let posting = 0; // prompts on their way to the server
 const early = []; // what was heard meanwhile
+let waiting = 0; // prompts in the server's queue
 let samplersWords = {}; // by the sampler's id, what it said of its last run
 
 const live = new Live({
   async graph() {
-    if (workflow() === home) return app.graphToPrompt();
+    if (workflow() === home) {
+      const graph = await app.graphToPrompt();
+      return { ...graph, typed: asTyped(graph.output, freeWidgets) };
+    }
     await turnOff();
     toast("info", say("elsewhere"));
     return null;
@@ -46,9 +52,16 @@ const live = new Live({
   show: (state, detail) => bar?.show(state, wordsOf(state, detail)),
 });
 
+/** A node's widgets, but for those whose value comes from elsewhere. */
+function freeWidgets(id) {
+  const found = node(id);
+  const linked = (name) => found.inputs?.some((input) => input.widget?.name === name && input.link != null);
+  return found?.widgets?.filter((widget) => !linked(widget.name)) ?? [];
+}
+
 function wordsOf(state, detail) {
   if (state === "drawn") return [say(detail.full ? "drawnFull" : "drawnDraft"), ...runs(detail.draws)].join(" ");
-  if (state === "error") return say("error", detail?.message ?? detail);
+  if (state === "error") return say("error", reason(detail, (id) => node(id)?.title));
   if (state === "draft") return [say("draft"), ...hosts(detail)].join(" ");
   return say(state);
 }
@@ -58,7 +71,7 @@ const runs = (draws) => [...draws.map(({ sampler }) => samplersWords[sampler]).f
 
 /** What a draft is with the host's samplers, which say nothing themselves. */
 function hosts(draws) {
-  const title = (id) => app.graph?.getNodeById?.(id)?.title ?? "KSampler";
+  const title = (id) => node(id)?.title ?? "KSampler";
   return draws.flatMap(({ sampler, kind, steps, of }) => {
     if (kind === "host") return [say("hostDraft", title(sampler), steps, of)];
     return kind === "full" && of ? [say("hostFull", title(sampler))] : [];
@@ -80,11 +93,14 @@ async function post(graph, targets) {
 
 /** Events of a prompt may overtake the answer that names it; they wait until whoever queued it knows its name. */
 function hear(name, run) {
-  api.addEventListener(name, ({ detail }) => (posting ? early.push(() => run(detail)) : run(detail)));
+  api.addEventListener(name, ({ detail }) => (posting || early.length ? early.push(() => run(detail)) : run(detail)));
 }
 
-const send = (path, body) =>
-  api.fetchApi(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+/** What is sent outlives the page. */
+function send(path, body) {
+  const headers = { "Content-Type": "application/json" };
+  return api.fetchApi(path, { method: "POST", keepalive: true, headers, body: JSON.stringify(body) });
+}
 
 const toast = (severity, summary) => app.extensionManager?.toast?.add({ severity, summary, life: 5000 });
 
@@ -121,7 +137,7 @@ async function ask(graph, targets, now, then) {
     asked.set((await post(graph, targets)).prompt_id, then);
     bar?.show("asked", say(now));
   } catch (error) {
-    bar?.show("error", say("error", error.message));
+    bar?.show("error", wordsOf("error", error));
   }
 }
 
@@ -133,8 +149,11 @@ async function refine() {
     return;
   }
   toast("success", say("refineAdded"));
+  const { output } = live.shown;
   await live.drop();
-  await ask(await app.graphToPrompt(), [added], "refining", "refined");
+  const graph = await app.graphToPrompt();
+  // The picture on screen it is, whatever was typed and whichever seed was rolled since.
+  await ask({ ...graph, output: { ...graph.output, ...output } }, [added], "refining", "refined");
 }
 
 function listen() {
@@ -142,15 +161,45 @@ function listen() {
     const touch = (event) => !event.isComposing && live.touch();
     document.addEventListener(name, touch, { capture: true, passive: true });
   }
+  document.addEventListener("compositionstart", () => live.hold(), { capture: true, passive: true });
+  api.addEventListener("graphChanged", () => live.touch()); // undone, or changed by what a click began
   api.addEventListener("promptQueued", () => live.queued());
   hear("executed", (detail) => {
     const words = detail.output?.text;
-    if (words) samplersWords[detail.node] = words.join(" ");
+    if (Array.isArray(words)) samplersWords[detail.node] = words.join(" ");
     if (detail.output?.images) live.pictured(detail.prompt_id);
   });
   hear("execution_success", (detail) => ended(detail.prompt_id));
   hear("execution_interrupted", (detail) => ended(detail.prompt_id, say("stopped")));
-  hear("execution_error", (detail) => ended(detail.prompt_id, detail.exception_message));
+  hear("execution_error", ({ prompt_id, exception_message, exception_type }) =>
+    ended(prompt_id, exception_message?.trim() || exception_type));
+  api.addEventListener("status", ({ detail }) => {
+    const before = waiting;
+    waiting = detail?.exec_info?.queue_remaining ?? waiting;
+    if (waiting < before) missing((id) => ended(id, say("stopped")));
+  });
+  api.addEventListener("reconnected", () => missing((id) => {
+    live.lost(id);
+    ended(id, say("stopped"));
+  }));
+  window.addEventListener("pagehide", leave);
+}
+
+/** The page goes, and what was drawn for it alone with it; there is no time to wait for answers. */
+function leave() {
+  if (!live.job) return;
+  send("/queue", { delete: [live.job.id] });
+  send("/interrupt", { prompt_id: live.job.id });
+}
+
+/** Of the prompts we wait for, those that the server no longer has: one taken from the queue ends without an event. */
+async function missing(run) {
+  const ids = [live.job?.id, ...asked.keys()].filter(Boolean);
+  if (!ids.length) return;
+  const { queue_running, queue_pending } = await (await api.fetchApi("/queue")).json();
+  const there = new Set([...queue_running, ...queue_pending].map(([, id]) => id));
+  const gone = ids.filter((id) => !there.has(id));
+  setTimeout(() => gone.forEach(run), 500); // for how they ended may be on its way
 }
 
 function ended(id, error) {

@@ -23,10 +23,10 @@ const STYLE = `
 export function makeBar(document, actions) {
   const bar = document.createElement("div");
   bar.className = "zimage-live";
-  bar.setAttribute("role", "status");
   const style = document.createElement("style");
   style.textContent = STYLE;
   const text = document.createElement("span");
+  text.setAttribute("role", "status");
   bar.append(style, document.createElement("i"), text, ...actions.map((action) => button(document, action)));
   document.body.append(bar);
   return {
@@ -45,7 +45,7 @@ function button(document, { id, text, tip, run }) {
   made.dataset.action = id;
   made.textContent = text;
   made.title = tip;
-  made.setAttribute("aria-label", tip);
+  if (!/\p{L}/u.test(text)) made.setAttribute("aria-label", tip);
   made.addEventListener("click", run);
   return made;
 }

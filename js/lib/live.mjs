@@ -3,18 +3,20 @@
 import { livePrompt, recipe } from "./prompts.mjs";
 
 /**
- * host.graph() -> {output, workflow}          the graph as the host would queue it, seeds as they stand; or null
+ * host.graph() -> {output, workflow, typed}   the graph as the host would queue it, seeds as they stand; or null. `typed` is
+ *                                             the output before the host threw dice for {this|that}, where it differs
  * host.define(class_type)                     see prompts.mjs
  * host.queue(prompt, targets, workflow) -> id
  * host.cancel(id)                             drop it if it waits, interrupt it if it runs; no other prompt is touched
  * host.after(ms, f) -> cancel()               a timer
- * host.show(state, detail)                    what the user reads; states: ready, nothing, draft, full, drawn, error
+ * host.show(state, detail)                    what the user reads; states: ready, nothing, draft, full, drawn, yours, error
  * host.delays() -> {pause, rest}              milliseconds: of no typing before a draft, after a draft before the full run
  */
 export class Live {
   constructor(host) {
     this.host = host;
     this.on = false;
+    this.turn = 0; // counts drawings, so that a late answer to an earlier one is known for what it is
     this.forget();
   }
 
@@ -22,8 +24,8 @@ export class Live {
     this.job = null; // the one prompt of ours that waits or runs
     this.shown = null; // what the picture on screen was made from
     this.drawn = null; // the recipe of the last draft or full run begun
-    this.turn = 0; // counts drawings, so that a late answer to an earlier one is known for what it is
-    this.rebase = false;
+    this.turn += 1;
+    this.pausing = false;
     this.stopPause = this.stopRest = () => {};
   }
 
@@ -42,23 +44,36 @@ export class Live {
     if (job) await this.host.cancel(job.id);
   }
 
-  /** The user did something that may have changed the graph. */
-  touch() {
+  /** The user is in the middle of something (a word in an input method), which a touch will end. */
+  hold() {
     if (!this.on) return;
     this.stopPause();
     this.pausing = true;
+  }
+
+  /** The user did something that may have changed the graph. */
+  touch() {
+    if (!this.on) return;
+    this.hold();
     this.stopPause = this.host.after(this.host.delays().pause, () => {
       this.pausing = false;
       return this.look();
     });
   }
 
-  /** The user queued the graph: it will be drawn, and what that changes (the next run's seed) is no wish to draw. */
+  /** The user queued the graph: that draws it, and what it changes (the next run's seed) is no wish to draw. */
   async queued() {
     if (!this.on) return;
-    this.rebase = true;
-    this.touch();
-    await this.drop();
+    this.turn += 1;
+    try {
+      const graph = await this.host.graph();
+      if (!this.on || !graph) return;
+      this.drawn = this.wish(graph);
+      await this.drop();
+      this.host.show("yours");
+    } catch (error) {
+      this.failed(error);
+    }
   }
 
   /** Draw if the graph is not the one that was drawn last. */
@@ -67,18 +82,25 @@ export class Live {
       const graph = await this.host.graph();
       if (this.on && graph) await this.compare(graph);
     } catch (error) {
-      this.host.show("error", error); // the graph makes no prompt, or the server is gone
+      this.failed(error); // the graph makes no prompt, or the server is gone
     }
   }
 
+  /** Whatever the cure is, a widget or a file or a server, what was not drawn is tried again when the user goes on. */
+  failed(error) {
+    this.drawn = null;
+    this.host.show("error", error);
+  }
+
+  wish = (graph) => recipe(livePrompt(graph.typed ?? graph.output, this.host.define, true));
+
   async compare(graph) {
-    const live = livePrompt(graph.output, this.host.define, true);
-    const now = recipe(live);
-    const skip = this.rebase || now === this.drawn;
-    this.rebase = false;
+    const now = this.wish(graph);
+    if (now === this.drawn) return;
     this.drawn = now;
-    if (skip) return;
+    const live = livePrompt(graph.output, this.host.define, true);
     if (live.targets.length === 0) {
+      this.turn += 1;
       await this.drop();
       this.host.show("nothing");
       return;
@@ -97,7 +119,7 @@ export class Live {
       if (turn === this.turn && this.on) this.job = job;
       else await this.host.cancel(id);
     } catch (error) {
-      if (turn === this.turn) this.host.show("error", error);
+      if (turn === this.turn) this.failed(error);
     }
   }
 
@@ -133,5 +155,13 @@ export class Live {
       if (this.pausing) return this.rest(graph);
       return this.draw(graph, livePrompt(graph.output, this.host.define, false), true);
     });
+  }
+
+  /** One of our prompts is gone, and how it ended was not heard: draw again. */
+  lost(id) {
+    if (this.job?.id !== id) return;
+    this.job = null;
+    this.drawn = null;
+    this.touch();
   }
 }

@@ -10,7 +10,8 @@ const WORDS = {
     drawnDraft: "Draft. The full picture follows when you rest.",
     drawnFull: "Done. Keep saves it.",
     hostDraft: "%: the draft runs % of its % steps.",
-    hostFull: "%: too few steps for a draft, so it runs as it is.",
+    hostFull: "%: it has no draft, so it runs as it is.",
+    yours: "Your own run draws this.",
     stopped: "Stopped.",
     elsewhere: "Live is off: another graph was opened.",
     error: "Not drawn: %",
@@ -37,7 +38,8 @@ const WORDS = {
     drawnDraft: "草稿。停下来后会画出完整的图。",
     drawnFull: "完成。点“保留”即可保存。",
     hostDraft: "%：草稿运行 % 步（共 % 步）。",
-    hostFull: "%：步数太少，不画草稿，按原样运行。",
+    hostFull: "%：没有草稿，按原样运行。",
+    yours: "由您自己的运行来画。",
     stopped: "已停止。",
     elsewhere: "实时模式已关闭：打开了另一个工作流。",
     error: "没有画出：%",
@@ -59,5 +61,25 @@ const WORDS = {
 /** `say(key, ...values)` in the language of a locale such as "en", "zh" or "zh-TW"; other parts bring their `table`. */
 export function speaker(locale, table = WORDS) {
   const words = String(locale ?? "").startsWith("zh") ? table.zh : table.en;
-  return (key, ...values) => values.reduce((text, value) => text.replace("%", () => String(value)), words[key]);
+  return (key, ...values) => {
+    const rest = [...values];
+    return words[key].replace(/%/g, (sign) => (rest.length ? String(rest.shift()) : sign));
+  };
 }
+
+/** An error as one line: what the server says of the first node that it refuses, `title(id)` being that node's name. */
+export function reason(error, title) {
+  const [refused] = Object.entries(error?.response?.node_errors ?? {}).filter(([, node]) => node.errors?.length);
+  if (refused) {
+    const [id, { class_type, errors }] = refused;
+    return `${title(id) ?? class_type}: ${sentence(errors[0])}`;
+  }
+  const whole = error?.response?.error;
+  return whole ? (typeof whole === "string" ? whole : sentence(whole)) : String(error?.message ?? error).trim();
+}
+
+/** A node's own check already speaks in a sentence, behind the name of the input. */
+const sentence = ({ type, message, details }) =>
+  type === "custom_validation_failed" && details
+    ? details.replace(/^[\w.]+ - /, "")
+    : [message, details].filter(Boolean).join(": ");

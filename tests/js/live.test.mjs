@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { Live } from "../../js/lib/live.mjs";
-import { livePrompt, previewPoints, recipe } from "../../js/lib/prompts.mjs";
+import { asTyped, livePrompt, previewPoints, recipe } from "../../js/lib/prompts.mjs";
+import { reason, speaker } from "../../js/lib/words.mjs";
 
 const DEFINITIONS = {
   VAEDecode: { output: ["IMAGE"] },
@@ -12,6 +13,7 @@ const DEFINITIONS = {
   SaveLatent: { output: [], output_node: true },
   ZImageSampler: { output: ["LATENT"] },
   KSampler: { output: ["LATENT"] },
+  LoadImage: { output: ["IMAGE", "MASK"] },
   CLIPTextEncode: { output: ["CONDITIONING"] },
 };
 const define = (type) => DEFINITIONS[type];
@@ -55,6 +57,44 @@ test("a later sampler waits for the user", () => {
   assert.deepEqual(previewPoints(two, define).map((point) => point.sampler), ["2"]);
 });
 
+test("a picture that only a later sampler gives is drafted by both, and is the later one's", () => {
+  const chain = graph();
+  chain[3].inputs.samples = ["8", 0];
+  chain[7] = node("LatentUpscale", { samples: ["2", 0] });
+  chain[8] = node("ZImageSampler", { latent: ["7", 0], positive: ["1", 0], seed: 1 });
+  const { prompt, targets, draws } = livePrompt(chain, define, true);
+  assert.deepEqual(targets, ["5"]);
+  assert.deepEqual(draws, [{ sampler: "8", kind: "ours" }, { sampler: "2", kind: "ours" }]);
+  assert.deepEqual([prompt[2].inputs.draft, prompt[8].inputs.draft], [true, true]);
+});
+
+test("a picture further off is preferred to a nearer one of a later sampler", () => {
+  const two = graph();
+  two[3].inputs.samples = ["10", 0];
+  two[7] = node("KSampler", { latent_image: ["2", 0], steps: 20, cfg: 4 });
+  two[8] = node("VAEDecode", { samples: ["7", 0] });
+  two[9] = node("PreviewImage", { images: ["8", 0] });
+  two[10] = node("LatentCut", { samples: ["11", 0] });
+  two[11] = node("LatentCut", { samples: ["2", 0] });
+  assert.deepEqual(previewPoints(two, define), [{ sampler: "2", picture: ["3", 0], display: "5" }]);
+});
+
+test("what is saved on the way to the sampler is not saved by live mode", () => {
+  const saving = graph("a", node("ZImageSampler", { positive: ["1", 0], latent: ["9", 0] }));
+  saving[7] = node("LoadImage", { image: "mine.png" });
+  saving[8] = node("SaveImage", { images: ["7", 0] });
+  saving[9] = node("VAEEncode", { pixels: ["8", 0] });
+  const { prompt } = livePrompt(saving, define, true);
+  assert.deepEqual(prompt[9].inputs.pixels, ["7", 0]);
+  assert.deepEqual(saving[9].inputs.pixels, ["8", 0]);
+});
+
+test("a node that decodes and saves in one is no preview", () => {
+  const both = graph();
+  both[3] = node("SaveImage", { samples: ["2", 0] });
+  assert.deepEqual(livePrompt(both, define, true).targets, []);
+});
+
 test("drafts with the host's samplers", () => {
   const draw = (inputs) => livePrompt(graph("a", ksampler(inputs)), define, true);
   assert.deepEqual(draw({}).draws, [{ sampler: "2", kind: "host", steps: 4, of: 8 }]);
@@ -75,6 +115,29 @@ test("what is not drawn does not count", () => {
   renamed[5].inputs.filename_prefix = "other";
   assert.equal(of(renamed), of(graph()));
   assert.notEqual(of(graph("a dog")), of(graph()));
+});
+
+test("texts as they were typed", () => {
+  const thrown = graph("a red cat");
+  const widgets = { 1: [{ name: "text", value: "a {red|blue} cat", dynamicPrompts: true }, { name: "other", value: 1 }] };
+  const typed = asTyped(thrown, (id) => widgets[id] ?? []);
+  assert.equal(typed[1].inputs.text, "a {red|blue} cat");
+  assert.deepEqual(Object.keys(typed[1].inputs), ["text"]);
+  assert.deepEqual({ ...typed, 1: thrown[1] }, thrown);
+  const linked = { ...thrown, 1: node("CLIPTextEncode", { text: ["9", 0] }) };
+  assert.deepEqual(asTyped(linked, (id) => widgets[id] ?? [])[1].inputs.text, ["9", 0]);
+});
+
+test("an error is one line, and values may hold a per cent sign", () => {
+  const refused = (error) => ({ message: "failed", response: { node_errors: { 3: { class_type: "X", errors: [error] } } } });
+  const own = { type: "custom_validation_failed", message: "Custom validation failed", details: "file - no file 'a'" };
+  assert.equal(reason(refused(own), () => "Loader"), "Loader: no file 'a'");
+  const host = { message: "Required input is missing", details: "vae" };
+  assert.equal(reason(refused(host), () => undefined), "X: Required input is missing: vae");
+  assert.equal(reason({ message: "failed", response: { error: host, node_errors: {} } }), "Required input is missing: vae");
+  assert.equal(reason(new Error("no server")), "no server");
+  assert.equal(reason("too hot\n"), "too hot");
+  assert.equal(speaker("en")("hostDraft", "50% off", 4, 8), "50% off: the draft runs 4 of its 8 steps.");
 });
 
 function setUp(output = graph()) {
@@ -270,4 +333,108 @@ test("what cannot be drawn is said", async () => {
   live.touch();
   await pass(400);
   assert.deepEqual([host.said.at(-1)[0], host.said.at(-1)[1].message], ["error", "a widget of another pack"]);
+});
+
+test("an edit right after the user's own run is drawn", async () => {
+  const { host, live, pass, edit } = setUp();
+  live.start();
+  await pass(400);
+  edit("a cat, typed on");
+  await live.queued();
+  assert.equal(host.said.at(-1)[0], "yours"); // and not that a draft is being drawn
+  edit("a cat, typed on at once");
+  await pass(400);
+  assert.equal(host.queued.length, 2);
+  assert.equal(host.queued[1].prompt[1].inputs.text, "a cat, typed on at once");
+});
+
+test("an answer that comes after the user's own run was queued is cancelled", async () => {
+  const { host, live, pass } = setUp();
+  let answer;
+  host.queue = () => new Promise((resolve) => (answer = () => resolve("slow")));
+  live.start();
+  const passing = pass(400);
+  while (!answer) await null;
+  await live.queued();
+  answer();
+  await passing;
+  assert.deepEqual(host.cancelled, ["slow"]);
+});
+
+test("an answer to a drawing from before live was turned off and on is cancelled", async () => {
+  const { host, live, pass } = setUp();
+  let answer;
+  const queue = host.queue;
+  host.queue = () => new Promise((resolve) => (answer = () => resolve("slow")));
+  live.start();
+  const passing = pass(400);
+  while (!answer) await null;
+  await live.stop();
+  host.queue = queue;
+  live.start();
+  await live.look();
+  answer();
+  await passing;
+  assert.deepEqual(host.cancelled, ["slow"]);
+  assert.equal(live.job.id, "id 1");
+});
+
+test("dice that the host throws for {this|that} are no edit", async () => {
+  const { host, live, pass } = setUp();
+  let thrown = 0;
+  let text = "a {red|blue} cat";
+  host.graph = async () => ({ output: graph(`cat ${++thrown}`), typed: graph(text) });
+  live.start();
+  await pass(400);
+  live.touch();
+  await pass(400);
+  assert.equal(host.queued.length, 1);
+  live.ended("id 1");
+  await pass(1200);
+  assert.equal(host.queued[1].prompt[1].inputs.text, host.queued[0].prompt[1].inputs.text); // the draft's choice
+  text = "a {red|blue} dog";
+  live.touch();
+  await pass(400);
+  assert.equal(host.queued.length, 3);
+});
+
+test("nothing is drawn in the middle of a word of an input method", async () => {
+  const { host, live, pass, edit } = setUp();
+  live.start();
+  await pass(400);
+  live.ended("id 1");
+  edit("a n");
+  live.hold();
+  await pass(60000);
+  assert.equal(host.queued.length, 1); // neither the half word nor the full run
+  edit("a 你");
+  await pass(400);
+  assert.equal(host.queued[1].prompt[1].inputs.text, "a 你");
+});
+
+test("what was refused is tried again when the user goes on", async () => {
+  const { host, live, pass } = setUp();
+  const queue = host.queue;
+  host.queue = async () => {
+    throw new Error("no such file");
+  };
+  live.start();
+  await pass(400);
+  assert.equal(host.said.at(-1)[0], "error");
+  host.queue = queue; // the file was put there, and the graph is as it was
+  live.touch();
+  await pass(400);
+  assert.equal(host.queued.length, 1);
+});
+
+test("a prompt that the server lost is drawn again", async () => {
+  const { host, live, pass } = setUp();
+  live.start();
+  await pass(400);
+  live.lost("somebody else's");
+  await pass(60000);
+  assert.equal(host.queued.length, 1);
+  live.lost("id 1");
+  await pass(400);
+  assert.equal(host.queued.length, 2);
 });
