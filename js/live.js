@@ -96,6 +96,8 @@ function hear(name, run) {
   api.addEventListener(name, ({ detail }) => (posting || early.length ? early.push(() => run(detail)) : run(detail)));
 }
 
+const get = async (path) => (await api.fetchApi(path)).json();
+
 /** What is sent outlives the page. */
 function send(path, body) {
   const headers = { "Content-Type": "application/json" };
@@ -176,12 +178,9 @@ function listen() {
   api.addEventListener("status", ({ detail }) => {
     const before = waiting;
     waiting = detail?.exec_info?.queue_remaining ?? waiting;
-    if (waiting < before) missing((id) => ended(id, say("stopped")));
+    if (waiting < before) taken();
   });
-  api.addEventListener("reconnected", () => missing((id) => {
-    live.lost(id);
-    ended(id, say("stopped"));
-  }));
+  api.addEventListener("reconnected", lost);
   window.addEventListener("pagehide", leave);
 }
 
@@ -192,14 +191,28 @@ function leave() {
   send("/interrupt", { prompt_id: live.job.id });
 }
 
-/** Of the prompts we wait for, those that the server no longer has: one taken from the queue ends without an event. */
-async function missing(run) {
+/** The prompts we wait for that the server has no more. */
+async function missing() {
   const ids = [live.job?.id, ...asked.keys()].filter(Boolean);
-  if (!ids.length) return;
-  const { queue_running, queue_pending } = await (await api.fetchApi("/queue")).json();
+  if (!ids.length) return [];
+  const { queue_running, queue_pending } = await get("/queue");
   const there = new Set([...queue_running, ...queue_pending].map(([, id]) => id));
-  const gone = ids.filter((id) => !there.has(id));
-  setTimeout(() => gone.forEach(run), 500); // for how they ended may be on its way
+  return ids.filter((id) => !there.has(id));
+}
+
+/** One that was taken from the queue ends without an event. Of one that ran there is a history, and events come. */
+async function taken() {
+  for (const id of await missing()) {
+    if (!(id in (await get(`/history/${id}`)))) ended(id, say("stopped"));
+  }
+}
+
+/** What ended while the server was not heard has to be drawn again. */
+async function lost() {
+  for (const id of await missing()) {
+    live.lost(id);
+    ended(id, say("stopped"));
+  }
 }
 
 function ended(id, error) {
