@@ -10,6 +10,7 @@ const PLACES = {
   VAEDecode: [800, 0, 220, 60],
   SaveImage: [800, 120, 380, 400],
 };
+const ELSE = [0, 410, 340, 90];
 const GAP = 120;
 
 /** The node behind an execution id such as "12:5" (node 5 of the subgraph that node 12 is). */
@@ -28,20 +29,21 @@ export function baseFile(files) {
 
 /** Adds the stage and returns the execution id of its output node, or null where `id` is no sampler to go on from. */
 export function refineWithBase(app, id) {
-  const sampler = nodeOf(app.rootGraph ?? app.graph, id);
+  const root = app.rootGraph ?? app.graph;
+  const sampler = nodeOf(root, id);
   const latent = sampler?.outputs?.findIndex((output) => output.type === "LATENT") ?? -1;
   if (latent < 0) return null;
-  const { graph } = sampler;
   app.canvas?.emitBeforeChange?.();
   try {
-    const save = addStage(graph, sampler, latent);
+    const save = addStage(root, sampler, latent);
     return [...String(id).split(":").slice(0, -1), save.id].join(":");
   } finally {
     app.canvas?.emitAfterChange?.();
   }
 }
 
-function addStage(graph, sampler, latent) {
+function addStage(root, sampler, latent) {
+  const { graph } = sampler;
   const place = placer(graph);
   const loader = place("ZImageTransformerLoader");
   choose(loader, "file", baseFile);
@@ -54,12 +56,11 @@ function addStage(graph, sampler, latent) {
   set(refiner, "control_after_generate", "fixed");
   loader.connect(0, refiner, "model");
   sampler.connect(latent, refiner, "latent");
-  const prompts = source(sampler, "positive") ?? source(origin(sampler, "guider"), "positive");
-  prompts?.node.connect(prompts.slot, refiner, "positive");
-  const negative = negativeOf(sampler, prompts, place);
-  negative?.node.connect(negative.slot, refiner, "negative");
-  const vae = source(decoderOf(graph, sampler, latent), "vae");
-  vae?.node.connect(vae.slot, decoder, "vae");
+  const guider = origin(sampler, "guider");
+  const prompts = source(sampler, "positive") ?? source(guider, "positive") ?? source(guider, "conditioning");
+  join(prompts, refiner, "positive");
+  join(negativeOf(sampler, prompts, place), refiner, "negative");
+  join(vaeOf(graph, sampler) ?? vaeLike(root, place), decoder, "vae");
   refiner.connect(0, decoder, "samples");
   decoder.connect(0, save, "images");
   return save;
@@ -73,23 +74,58 @@ function negativeOf(sampler, positive, place) {
   const clip = source(positive?.node, "clip");
   if (!clip) return own;
   const empty = place("CLIPTextEncode");
-  clip.node.connect(clip.slot, empty, "clip");
+  join(clip, empty, "clip");
   return { node: empty, slot: 0 };
 }
 
-/** What an input of a node is connected to: {node, slot}. */
+const linkOf = (graph, id) => graph.getLink?.(id) ?? graph.links[id];
+
+/** What an input of a node is connected to: {node, slot}, `node` being the graph's own inputs in a subgraph. */
 function source(node, name) {
   const link = node?.inputs?.find((input) => input.name === name)?.link;
-  const found = link == null ? null : (node.graph.getLink?.(link) ?? node.graph.links[link]);
-  const from = found && node.graph.getNodeById(found.origin_id);
-  return from ? { node: from, slot: found.origin_slot } : null;
+  const found = link == null ? null : linkOf(node.graph, link);
+  if (!found) return null;
+  const { inputNode } = node.graph;
+  const from = inputNode && String(found.origin_id) === String(inputNode.id);
+  const origin = from ? inputNode : node.graph.getNodeById(found.origin_id);
+  return origin ? { node: origin, slot: found.origin_slot } : null;
+}
+
+/** Connects what `source` found to an input of a node. */
+function join(from, node, name) {
+  if (!from) return;
+  const { inputNode } = node.graph;
+  if (from.node !== inputNode) from.node.connect(from.slot, node, name);
+  else inputNode.slots[from.slot].connect(node.inputs.find((input) => input.name === name), node);
 }
 
 const origin = (node, name) => source(node, name)?.node;
 
-function decoderOf(graph, sampler, latent) {
-  const links = (sampler.outputs[latent].links ?? []).map((link) => graph.getLink?.(link) ?? graph.links[link]);
-  return links.map((link) => graph.getNodeById(link.target_id)).find((node) => node?.inputs?.some((i) => i.name === "vae"));
+const decodes = (node) => source(node, "vae");
+
+/** The VAE that decodes what the sampler draws, or another of its graph. */
+function vaeOf(graph, sampler) {
+  const decoder = [...downstream(graph, sampler)].find(decodes) ?? graph.nodes.find(decodes);
+  return decoder ? source(decoder, "vae") : null;
+}
+
+/** A VAE loader like the user's, where that lies outside of the sampler's subgraph. */
+function vaeLike(root, place) {
+  const theirs = decodes(root.nodes.find(decodes));
+  if (!theirs?.node.widgets?.length) return null;
+  const loader = place(theirs.node.type);
+  for (const { name, value } of theirs.node.widgets) set(loader, name, value);
+  return { node: loader, slot: theirs.slot };
+}
+
+/** The nodes of this graph behind a node, the nearest first. */
+function downstream(graph, node) {
+  const found = new Set([node]);
+  for (const one of found) {
+    const links = (one.outputs ?? []).flatMap((output) => output.links ?? []).map((id) => linkOf(graph, id));
+    links.map((link) => link && graph.getNodeById(link.target_id)).forEach((next) => next && found.add(next));
+  }
+  return found;
 }
 
 /** Makes nodes below everything that is there. */
@@ -99,7 +135,7 @@ function placer(graph) {
   const bottom = Math.max(...nodes.map((node) => node.pos[1] + node.size[1])) + GAP;
   return (type) => {
     const node = window.LiteGraph.createNode(type);
-    const [x, y, width, height] = PLACES[type];
+    const [x, y, width, height] = PLACES[type] ?? ELSE;
     graph.add(node);
     node.pos = [left + x, bottom + y];
     node.setSize([width, height]);
