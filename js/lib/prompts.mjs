@@ -3,6 +3,8 @@
 
 // Nodes that draw, and what a draft of each is. Ours knows its model and decides in the engine.
 const SAMPLERS = new Set(["ZImageSampler", "KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced"]);
+// Output nodes that show pictures better than a plain preview, and save nothing.
+const AS_THEY_ARE = new Set(["ZImagePickSeeds"]);
 const DRAFT_STEPS = 4; // where cfg is 1, as it is for Turbo
 const DRAFT_PART = 1 / 3; // of the steps otherwise: guided models fall apart below that
 
@@ -74,6 +76,7 @@ export function livePrompt(prompt, define, draft) {
   const points = previewPoints(prompt, define);
   const changed = savingNothing(prompt, define);
   for (const { picture, display } of points) {
+    if (AS_THEY_ARE.has(prompt[display].class_type)) continue;
     changed[display] = { class_type: "PreviewImage", inputs: { images: picture }, _meta: prompt[display]._meta };
   }
   const needed = new Set(points.flatMap(({ picture }) => [...ancestors(changed, picture[0])]));

@@ -49,6 +49,14 @@ test("a live prompt asks for previews alone and keeps every other node", () => {
   assert.equal(livePrompt(before, define, false).prompt[2].inputs.draft, undefined);
 });
 
+test("a batch shows with its seeds", () => {
+  const batch = graph();
+  batch[5] = node("ZImagePickSeeds", { latent: ["2", 0], images: ["3", 0], seeds: "2" });
+  const { prompt, targets } = livePrompt(batch, (type) => (type === "ZImagePickSeeds" ? { output: ["LATENT", "IMAGE"], output_node: true } : define(type)), true);
+  assert.deepEqual(targets, ["5"]);
+  assert.deepEqual(prompt[5], batch[5]);
+});
+
 test("a later sampler waits for the user", () => {
   const two = graph();
   two[7] = node("KSampler", { latent_image: ["2", 0], steps: 20, cfg: 4 });
