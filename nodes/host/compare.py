@@ -35,16 +35,17 @@ def compare(
     seeds = Seeds(seed, indices_of(latent))
     runs = [_resolved(model, negative, latent, seeds) for model in models]
     before, total = 0, sum(run.steps for run in runs)
-    drawn, lines, records = [], [], {}
+    drawn, lines, counts, records = [], [], [], {}
     said: list[str] = []  # of the previews, which are the same for both
     for side, model, run in zip(SIDES, models, runs):
         avoid = negative if _evaluates_negative(model, run) else None
         samples, forwards, said = integrate(model, positive, avoid, latent, run, "auto", (before, total))
         before += run.steps
         drawn.append(samples)
-        lines.append(_line(side, model, run, forwards))
+        lines.append(_line(side, model, run))
+        counts.append(forwards)
         records[side] = run.record(samples.shape[-1] * 8, samples.shape[-2] * 8, len(samples), forwards)
-    lines += [*_notes(runs), *sentences(said)]
+    lines += [_details(runs, counts), *_notes(runs), *sentences(said)]
     report(lines, records, hidden, name="Z-Image Compare")
     a, b = (_decoded(vae, samples) for samples in drawn)  # only now: the VAE moves models out where memory is short
     return (beside(a, b), a, b), "\n".join(lines)
@@ -68,12 +69,20 @@ def _evaluates_negative(model: Any, run: Run) -> bool:
     return run.guidance.cfg != 1 or bool(model.model_options.get("disable_cfg1_optimization", False))
 
 
-def _line(side: str, model: Any, run: Run, forwards: int) -> str:
-    """What a side ran, in one sentence; a LoRA shows as weights that are patched."""
-    facts = " ".join(run.summary(forwards)[:2])
-    count = len(model.patches)
-    patched = f" {count} weight{'s are' if count > 1 else ' is'} patched." if count else ""
-    return f"{side}: {facts}{patched}"
+def _line(side: str, model: Any, run: Run) -> str:
+    """What a side ran, short enough for the line or two that a node shows; a LoRA shows as weights that are patched."""
+    own = run.shift.source == "from the model" and run.shift.value is not None
+    shift = f"shift {run.shift.value:g}" if own else f"{run.shift}"
+    facts = [run.variant.variant.title, f"{run.steps} steps", f"cfg {run.guidance.cfg:g}", shift]
+    if count := len(model.patches):
+        facts.append(f"{count} weight{'s' if count > 1 else ''} patched")
+    return f"{side}: {', '.join(facts)}."
+
+
+def _details(runs: list[Run], forwards: list[int]) -> str:
+    first, second = runs
+    seeds = f"{first.solver}, {first.seeds}, {forwards[0]} and {forwards[1]} forwards"
+    return f"Both {seeds}; a is {first.variant}, b is {second.variant}."
 
 
 def _notes(runs: list[Run]) -> list[str]:
