@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 PACK = "zimage-nodes"
 # What a user's folder of this pack holds, as far as ComfyUI reads it.
-SHIPPED = ("__init__.py", "nodes", "js", "locales", "workflows", "zimage_core")
+SHIPPED = ("__init__.py", "nodes", "js", "locales", "workflows", "subgraphs", "zimage_core")
 HOST = "127.0.0.1"
 
 

@@ -3,13 +3,14 @@
 PYTHONPATH=tests python tools/workflows/build.py [zimage_turbo ...]
 
 Each gives `workflows/NAME.json`, a NAME.jpg of its pictures (the thumbnail that ComfyUI shows), and a NAME.png of them
-with the graph in it; the demo graph is stored as a prompt for the API too. Needs a ComfyUI and a browser, as the tests
-in `tests/comfyui` do.
+with the graph in it; the demo graph is stored as a prompt for the API too. Without names, `subgraphs` is made as well:
+graphs as one node, for ComfyUI's node library. Needs a ComfyUI and a browser, as the tests in `tests/comfyui` do.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 import uuid
@@ -21,13 +22,13 @@ import notes
 from comfyui.browser import Page, browser, why_no_browser
 from comfyui.server import PACK, ROOT, Result, Server, why_not
 from comfyui.workflow import on_the_demo, to_prompt
-from graphs import GRAPHS, Box, Graph
+from graphs import BLUEPRINTS, GRAPHS, Blueprint, Box, Graph
 from PIL import Image, PngImagePlugin
 
 from zimage_core import __version__, downloads
 
 FOLDER = ROOT / "workflows"
-SCRIPT = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
+UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 IN_API_FORM = "zimage_demo"
 
 
@@ -49,18 +50,49 @@ def properties(box: Box) -> dict[str, Any]:
     return ours
 
 
-def save(page: Page, name: str, graph: Graph) -> dict[str, Any]:
-    """The graph as the page saves it, but for where the user looks: without that it opens as a whole."""
+def script(name: str) -> str:
+    text = (Path(__file__).parent / name).read_text(encoding="utf-8")
+    return text[text.index("async (") :]
+
+
+def lay(page: Page, name: str, graph: Graph) -> None:
     columns = [[asdict(box) | {"properties": properties(box)} for box in column] for column in graph.columns]
-    script = SCRIPT[SCRIPT.index("async (") :]
-    page.do(script, {"id": str(uuid.uuid5(uuid.NAMESPACE_URL, name)), "columns": columns, "links": graph.links()})
-    saved = page.graph()
-    saved["extra"].pop("ds", None)
-    write(FOLDER / f"{name}.json", saved)
+    page.do(script("page.js"), {"id": steady(name), "columns": columns, "links": graph.links()})
+
+
+def saved(page: Page) -> dict[str, Any]:
+    """The graph as the page saves it, but for where the user looks: without that it opens as a whole."""
+    graph = page.graph()
+    graph["extra"].pop("ds", None)
+    return graph
+
+
+def save(page: Page, name: str, graph: Graph) -> dict[str, Any]:
+    lay(page, name, graph)
+    write(FOLDER / f"{name}.json", made := saved(page))
     if name == IN_API_FORM:
         (FOLDER / "api").mkdir(exist_ok=True)
         write(FOLDER / "api" / f"{name}.json", page.do("async () => (await app.graphToPrompt()).output"))
-    return saved
+    return made
+
+
+def save_blueprint(page: Page, name: str, blueprint: Blueprint) -> None:
+    lay(page, name, blueprint.graph)
+    page.do(script("blueprint.js"), {"title": name, "width": 400, "promoted": blueprint.promoted})
+    made = saved(page)
+    (inner,) = made["definitions"]["subgraphs"]
+    inner |= {"category": "Z-Image", "description": blueprint.description}
+    made["extra"] = {"BlueprintDescription": blueprint.description, "BlueprintSearchAliases": blueprint.aliases}
+    text = json.dumps(made)
+    for i, given in enumerate(dict.fromkeys(UUID.findall(text))):
+        text = text.replace(given, steady(f"{name} {i}"))
+    (ROOT / "subgraphs").mkdir(exist_ok=True)
+    write(ROOT / "subgraphs" / f"{name}.json", json.loads(text))
+
+
+def steady(name: str) -> str:
+    """An id that stays the same each time that the graph is made."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
 
 
 def write(path: Path, data: dict[str, Any]) -> None:
@@ -107,6 +139,8 @@ def main(names: list[str]) -> None:
             with browser() as started:
                 page = Page(started, server)
                 graphs = {name: save(page, name, GRAPHS[name]) for name in names or GRAPHS}
+                for name, blueprint in ({} if names else BLUEPRINTS).items():
+                    save_blueprint(page, name, blueprint)
             for name, graph in graphs.items():
                 draw(server, name, graph)
                 print(f"{name}: saved and drawn")

@@ -51,6 +51,16 @@ class Graph:
         return links
 
 
+@dataclass(frozen=True)
+class Blueprint:
+    """A graph as one node: which widgets it shows, as (its own name, the type of the node they are of, their name)."""
+
+    graph: Graph
+    description: str
+    promoted: list[tuple[str, str, str]]
+    aliases: list[str]
+
+
 def note(text: str, height: int) -> Box:
     return Box("note", "MarkdownNote", {"text": text}, title="About this graph", height=height, colors=("#432", "#653"))
 
@@ -165,5 +175,39 @@ GRAPHS = {
             replace(size("1024 px", SQUARE), inputs={"batch_size": "text.count"}),
         ],
         seed=1,
+    ),
+}
+
+# A class and its aspects do not go together in widgets of the outside, since only the node itself makes the one of the
+# other; width and height do.
+FREE = Box("size", "ZImageLatentSize", {"size": "custom", "size.width": 1024, "size.height": 1024}, width=400)
+
+
+def blueprint(file: str, positive: str, negative: str | None, description: str) -> Blueprint:
+    text = prompts(positive, negative or "")
+    graph = Graph([[model(file), *parts()], [text, FREE], [sampler(1)], picture("zimage")])
+    promoted = [
+        ("prompt", "ZImageTextEncode", "positive"),
+        *([("negative", "ZImageTextEncode", "negative")] if negative is not None else []),
+        ("width", "ZImageLatentSize", "size.width"),
+        ("height", "ZImageLatentSize", "size.height"),
+        ("batch_size", "ZImageLatentSize", "batch_size"),
+        ("seed", "ZImageSampler", "seed"),
+        ("model", "ZImageTransformerLoader", "file"),
+        ("text_encoder", "ZImageTextEncoderLoader", "file"),
+        ("vae", "ZImageVAELoader", "file"),
+    ]
+    return Blueprint(graph, description, promoted, ["z-image", "zimage", "text to image", "txt2img", "t2i"])
+
+
+BLUEPRINTS = {
+    "Z-Image Turbo - Text to Image": blueprint(
+        TURBO, "a large yellow star on a blue background", None, "A picture of a prompt by Z-Image Turbo, in 8 steps."
+    ),
+    "Z-Image Base - Text to Image": blueprint(
+        BASE,
+        "a green triangle on a light blue background",
+        "blurry, low quality",
+        "A picture of a prompt by Z-Image Base, which heeds a negative prompt, in 30 steps.",
     ),
 }
