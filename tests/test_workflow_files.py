@@ -15,6 +15,7 @@ from zimage_core import __version__, downloads
 
 FOLDER = ROOT / "workflows"
 GRAPHS = sorted(FOLDER.glob("*.json"))
+BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
 LOADERS = {
     "ZImageTransformerLoader": "diffusion_models",
     "ZImageTextEncoderLoader": "text_encoders",
@@ -41,7 +42,7 @@ def note(graph: dict) -> str:
 def test_what_is_shipped():
     """ComfyUI lists each .json of the folder as a template, so what is none lies deeper."""
     names = [path.stem for path in GRAPHS]
-    asked = ["demo", "turbo", "base", "turbo_gguf_6gb", "turbo_fp8_8gb", "poster", "prompt_batch"]
+    asked = ["demo", "turbo", "base", "turbo_gguf_6gb", "turbo_fp8_8gb", "poster", "prompt_batch", "explore_and_refine"]
     assert {f"zimage_{name}" for name in asked} <= set(names)
     files = {path.name for path in FOLDER.iterdir() if path.is_file()}
     assert files == {f"{name}.{suffix}" for name in names for suffix in ("json", "jpg", "png")}
@@ -111,3 +112,25 @@ def test_pictures_are_small_and_the_png_holds_the_graph(path):
 def test_no_two_graphs_have_one_id():
     ids = [graph_of(path)["id"] for path in GRAPHS]
     assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda path: path.stem)
+def test_a_blueprint_is_one_node_of_our_nodes_and_links_its_files(path):
+    graph = graph_of(path)
+    (node,), (inner,) = graph["nodes"], graph["definitions"]["subgraphs"]
+    assert node["type"] == inner["id"] and [output["type"] for output in node["outputs"]] == ["IMAGE"]
+    assert node["title"] == inner["name"] == path.stem  # the node library shows the name of the file
+    assert inner["description"] and inner["category"] == "Z-Image"
+    shown = {entry["name"]: entry["linkIds"] for entry in inner["inputs"]}
+    asked = {"prompt", "width", "height", "batch_size", "seed", "model", "text_encoder", "vae"}
+    assert asked <= set(shown) and all(len(links) == 1 for links in shown.values())
+    for loader in loaders(inner):
+        (link,) = loader["properties"]["models"]
+        assert link["name"] == loader["widgets_values"][0] and re.fullmatch(LINK, link["url"])
+        assert link["name"] in node["widgets_values"]
+
+
+def test_a_blueprint_for_each_variant_under_a_name_of_its_own():
+    """ComfyUI keeps blueprints by name, and ships some for Z-Image itself."""
+    names = [path.stem for path in BLUEPRINTS]
+    assert names == ["Z-Image Base - Text to Image", "Z-Image Turbo - Text to Image"]

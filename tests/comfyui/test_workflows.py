@@ -20,8 +20,13 @@ from PIL import Image
 
 GRAPHS = sorted((ROOT / "workflows").glob("*.json"))
 # Steps and the sizes of what is saved, where it is not 8 steps of Turbo and one square.
-STEPS = {"zimage_base": 30}
-SIZES = {"zimage_poster": [(96, 160)], "zimage_prompt_batch": [(128, 128)] * 4}
+STEPS = {"zimage_base": 30, "zimage_explore_and_refine": 8 + 30}
+SQUARE = (128, 128)
+SIZES = {
+    "zimage_poster": [(96, 160)],
+    "zimage_prompt_batch": [SQUARE] * 4,
+    "zimage_explore_and_refine": [SQUARE] * 2,
+}
 
 
 def pixels(server: Server, result: Result, node: str) -> list[np.ndarray[Any, Any]]:
@@ -41,10 +46,11 @@ def test_it_runs_with_a_preview_at_each_step_and_draws_what_lies_beside_it(serve
     assert all(last == of for last, of in steps)
     (saved,) = [name for name, node in prompt.items() if node["class_type"] == "SaveImage"]
     drawn = pixels(server, result, saved)
-    assert [picture.shape[1::-1] for picture in drawn] == SIZES.get(path.stem, [(128, 128)])
+    assert [picture.shape[1::-1] for picture in drawn] == SIZES.get(path.stem, [SQUARE])
     assert json.loads(Image.open(server.image(result, saved)).text["workflow"]) == graph
+    row = np.concatenate(drawn, axis=1)
     beside = np.asarray(Image.open(path.with_suffix(".png")).convert("RGB")).astype(float)
-    assert np.abs(np.concatenate(drawn, axis=1) - beside).mean() < 2
+    assert np.abs(row - beside[-row.shape[0] :, : row.shape[1]]).mean() < 2
 
 
 def test_the_list_of_templates_holds_graphs_alone(server: Server) -> None:
@@ -52,6 +58,17 @@ def test_the_list_of_templates_holds_graphs_alone(server: Server) -> None:
     for path in GRAPHS:
         assert server.get(f"/api/workflow_templates/{server.pack.name}/{path.name}")["version"] == 0.4
         assert server.get_bytes(f"/api/workflow_templates/{server.pack.name}/{path.stem}.jpg")[:2] == b"\xff\xd8"
+
+
+def test_the_node_library_has_the_blueprints(server: Server) -> None:
+    found = {
+        v["name"]: key
+        for key, v in server.get("/global_subgraphs").items()
+        if server.pack.name in v["info"]["node_pack"]
+    }
+    for path in (ROOT / "subgraphs").glob("*.json"):
+        assert server.get(f"/global_subgraphs/{found[path.stem]}")["data"] == path.read_text(encoding="utf-8")
+    assert len(found) == 2
 
 
 def test_the_api_form_is_the_demo_graph(server: Server) -> None:

@@ -104,30 +104,33 @@ def draw(server: Server, name: str, graph: dict[str, Any]) -> None:
     result = server.run(prompt, timeout=600, extra_pnginfo={"workflow": graph})
     if result.status != "success":
         raise SystemExit(f"{name}: {result.status}: {result.error}")
-    files = pictures(server, result)
-    sheet = beside([Image.open(file).convert("RGB") for file in files])
+    rows = pictures(server, result)
+    sheet = below([beside([Image.open(file).convert("RGB") for file in row]) for row in rows])
     sheet.save(FOLDER / f"{name}.jpg", quality=95)
     chunks = PngImagePlugin.PngInfo()
-    for key, text in Image.open(files[0]).text.items():
+    for key, text in Image.open(rows[-1][0]).text.items():
         chunks.add_text(key, text)
     sheet.save(FOLDER / f"{name}.png", pnginfo=chunks, optimize=True)
 
 
-def pictures(server: Server, result: Result) -> list[Path]:
-    """What was saved."""
-    found = []
-    for node, output in result.outputs.items():
-        images = [i for i, image in enumerate(output.get("images", [])) if image["type"] == "output"]
-        found += [server.image(result, node, i) for i in images]
-    return found
+def pictures(server: Server, result: Result) -> list[list[Path]]:
+    """What was shown and saved, a row for each node, what was saved last."""
+    shown = {node: output["images"] for node, output in result.outputs.items() if output.get("images")}
+    order = sorted(shown, key=lambda node: shown[node][0]["type"] == "output")
+    return [[server.image(result, node, i) for i in range(len(shown[node]))] for node in order]
 
 
 def beside(images: list[Image.Image]) -> Image.Image:
     sheet = Image.new("RGB", (sum(image.width for image in images), max(image.height for image in images)), "white")
-    x = 0
-    for image in images:
-        sheet.paste(image, (x, 0))
-        x += image.width
+    for i, image in enumerate(images):
+        sheet.paste(image, (sum(other.width for other in images[:i]), 0))
+    return sheet
+
+
+def below(images: list[Image.Image]) -> Image.Image:
+    sheet = Image.new("RGB", (max(image.width for image in images), sum(image.height for image in images)), "white")
+    for i, image in enumerate(images):
+        sheet.paste(image, (0, sum(other.height for other in images[:i])))
     return sheet
 
 

@@ -85,11 +85,14 @@ def size(group: str, aspect: str, batch: int = 1) -> Box:
     return Box("size", "ZImageLatentSize", {"size": group, "size.aspect": aspect, "batch_size": batch}, width=400)
 
 
-def sampler(seed: int, name: str = "sampler", title: str = "", **inputs: str) -> Box:
+def sampler(seed: int | str, name: str = "sampler", title: str = "", strength: float = 1.0, **inputs: str) -> Box:
+    """`seed` is a number, or the "box.output" it comes from."""
     sources = {
         "model": "model.MODEL", "positive": "text.positive", "latent": "size.LATENT", "negative": "text.negative"
     }  # fmt: skip
-    values = {"seed": seed, "control_after_generate": "fixed"}
+    if isinstance(seed, str):
+        inputs["seed"] = seed
+    values = {"seed": 1 if isinstance(seed, str) else seed, "control_after_generate": "fixed", "strength": strength}
     return Box(name, "ZImageSampler", values, sources | inputs, title, width=400, height=560)
 
 
@@ -177,6 +180,34 @@ GRAPHS = {
         seed=1,
     ),
 }
+
+GRAPHS["zimage_explore_and_refine"] = Graph(
+    [
+        [model(TURBO, title="Explore with Turbo"), *parts(), note(notes.EXPLORE, 330)],
+        [
+            prompts("a purple star on a yellow background"),
+            size("1024 px", SQUARE, batch=4),
+            Box("seed", "PrimitiveInt", {"value": 1}, title="Seed of both", width=400),
+        ],
+        [sampler("seed.INT", title="Explore with Turbo")],
+        [
+            Box("look", "VAEDecode", {}, {"samples": "sampler.LATENT", "vae": "vae.VAE"}, width=220),
+            Box(
+                "pick",
+                "ZImagePickSeeds",
+                {"seeds": "2, 4"},
+                {"latent": "sampler.LATENT", "images": "look.IMAGE"},
+                width=400,
+                height=460,
+            ),
+        ],
+        [
+            model(BASE, "base", "Refine with Base"),
+            sampler("seed.INT", "refine", "Refine with Base", 0.5, model="base.MODEL", latent="pick.LATENT"),
+        ],
+        picture("zimage_refined", "refine.LATENT"),
+    ]
+)
 
 # A class and its aspects do not go together in widgets of the outside, since only the node itself makes the one of the
 # other; width and height do.

@@ -112,3 +112,16 @@ lines or the size *720 px*.
 
 {_DRAWN}
 """.strip()
+
+EXPLORE = f"""
+**Many drafts, then the best ones well.** Turbo draws four pictures; picture i has the seed + i, and Pick Seeds \
+shows which is which. Write the seeds you like, such as *2, 4*, and run again: Base goes on with those alone, and \
+Turbo's are not drawn again.
+
+**Files:** {_linked(TURBO_FILE)} and {_linked(BASE_FILE)} (12 GB each), {_PARTS}. {_OFFERED}
+
+**Try** the second sampler's strength: 0.3 keeps the picture, 0.7 draws much of it anew. More pictures at once: \
+batch_size. Another four: a seed 4 higher.
+
+{_DRAWN}
+""".strip()
