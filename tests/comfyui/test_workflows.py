@@ -79,7 +79,7 @@ def test_the_api_form_is_the_demo_graph(server: Server) -> None:
 
 
 def test_the_script_in_the_readme(server: Server, tmp_path: Path) -> None:
-    (script,) = re.findall(r"```python\n(import json.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    (script,) = re.findall(r"```py\n(import json.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
     shutil.copytree(ROOT / "workflows", tmp_path / "workflows")
     here = script.replace("127.0.0.1:8188", f"{HOST}:{server.port}")
     assert here != script
