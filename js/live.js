@@ -5,7 +5,7 @@ import { makeBar } from "./lib/bar.mjs";
 import { Live } from "./lib/live.mjs";
 import { asTyped } from "./lib/prompts.mjs";
 import { nodeOf, refineWithBase } from "./lib/refine.mjs";
-import { reason, speaker } from "./lib/words.mjs";
+import { localeOf, reason, speaker } from "./lib/words.mjs";
 
 const PAUSE = "ZImage.Live.Pause";
 const REST = "ZImage.Live.Rest";
@@ -13,7 +13,7 @@ const REST = "ZImage.Live.Rest";
 const TOUCHES = ["input", "change", "keyup", "pointerup", "wheel", "drop", "paste", "compositionend"];
 
 const setting = (id, otherwise) => app.extensionManager?.setting?.get(id) ?? otherwise;
-const say = (...words) => speaker(setting("Comfy.Locale", "en"))(...words);
+const say = (...words) => speaker(localeOf(app))(...words);
 const workflow = () => app.extensionManager?.workflow?.activeWorkflow;
 const node = (id) => nodeOf(app.rootGraph ?? app.graph, id);
 

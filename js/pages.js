@@ -2,15 +2,14 @@
 // over the graph instead, wherever this pack's folder is and in the user's language.
 import { app } from "../../scripts/app.js";
 import { pageOf, placesOf, showPage } from "./lib/pages.mjs";
+import { localeOf } from "./lib/words.mjs";
 
 const DOCS = new URL("docs/", import.meta.url);
 const CLOSE = { zh: "关闭" };
 
-const locale = () => app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
-
 /** The text of a page and the folder that its pictures are named from. */
 async function read(name) {
-  for (const place of placesOf(name, locale())) {
+  for (const place of placesOf(name, localeOf(app))) {
     const address = new URL(place, DOCS);
     const answer = await fetch(address);
     if (answer.ok) return { text: await answer.text(), folder: new URL(".", address).pathname };
@@ -20,7 +19,7 @@ async function read(name) {
 
 async function open(name, anchor = "") {
   const { text, folder } = await read(name);
-  showPage(document, app.extensionManager.renderMarkdownToHtml(text, folder), anchor, CLOSE[locale()] ?? "Close");
+  showPage(document, app.extensionManager.renderMarkdownToHtml(text, folder), anchor, CLOSE[localeOf(app)] ?? "Close");
 }
 
 function follow(event) {

@@ -3,6 +3,7 @@ import { app } from "../../scripts/app.js";
 import { rewire } from "./lib/rewire.mjs";
 import { describe, failure, label } from "./lib/rewire_words.mjs";
 import { SWAPS } from "./lib/swaps.mjs";
+import { localeOf } from "./lib/words.mjs";
 import { ROOT } from "./lib/workflow.mjs";
 
 const COMMAND = "ZImage.UseNodes";
@@ -80,7 +81,7 @@ async function drawn() {
 }
 
 async function use(clicked) {
-  const locale = setting("Comfy.Locale");
+  const locale = localeOf(app);
   const tracker = app.extensionManager.workflow.activeWorkflow?.changeTracker;
   if (!tracker) return;
   tracker.captureCanvasState();
@@ -102,6 +103,6 @@ app.registerExtension({
   menuCommands: [{ path: ["Extensions", "Z-Image"], commands: [COMMAND] }],
   getNodeMenuItems(node) {
     if (!SWAPS[node.type] && !node.isSubgraphNode?.()) return [];
-    return [{ content: label(setting("Comfy.Locale")), callback: () => use(node) }];
+    return [{ content: label(localeOf(app)), callback: () => use(node) }];
   },
 });

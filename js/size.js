@@ -1,6 +1,7 @@
 // On Z-Image Empty Latent: what the size costs, as the user turns its widgets, in place of a text after the run.
 import { app } from "../../scripts/app.js";
 import { describe, fromWidgets } from "./lib/sizes.mjs";
+import { localeOf } from "./lib/words.mjs";
 
 const NODE = "ZImageLatentSize";
 const PANEL = "zimage_size";
@@ -58,8 +59,7 @@ class Panel {
     const chosen = fromWidgets(valuesOf(this.node));
     // Only a run can tell what a link brings. What the widgets tell is newer than any run.
     const shown = chosen.later && this.ran ? this.ran : chosen;
-    const locale = app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
-    const { facts, notes } = describe(shown, locale);
+    const { facts, notes } = describe(shown, localeOf(app));
     this.text.replaceChildren(...facts.map((line) => paragraph(line)), ...notes.map((line) => paragraph(line, "note")));
     this.node.setDirtyCanvas?.(true, true);
   }

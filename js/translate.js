@@ -2,6 +2,7 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { translateNode } from "./lib/translate.mjs";
+import { localeOf } from "./lib/words.mjs";
 
 let nodes = {}; // by type, its words in the user's language
 
@@ -16,7 +17,7 @@ const isDynamic = (node, widget) =>
 app.registerExtension({
   name: "ZImage.Translate",
   async init() {
-    const locale = app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
+    const locale = localeOf(app);
     if (locale === "en") return;
     const all = await (await api.fetchApi("/i18n")).json();
     const ours = Object.entries(all[locale]?.nodeDefs ?? {}).filter(([type]) => type.startsWith("ZImage"));

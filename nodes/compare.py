@@ -6,8 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..zimage_core.sampling import MAX_SEED
 from .host.compare import compare
+from .sampler import seed_input
 
 
 class Compare(io.ComfyNode):
@@ -32,14 +32,7 @@ class Compare(io.ComfyNode):
                 io.Conditioning.Input(
                     "negative", optional=True, tooltip="What to avoid. Base needs it; Turbo does without."
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=MAX_SEED,
-                    control_after_generate=True,
-                    tooltip="Of both. Picture i of a batch is that of seed + i.",
-                ),
+                seed_input("Of both. Picture i of a batch is that of seed + i."),
             ],
             outputs=[
                 io.Image.Output(

@@ -29,6 +29,10 @@ def _cfg(default: float, least: float, note: str = "", advanced: bool = False) -
     )
 
 
+def seed_input(tooltip: str) -> io.Int.Input:
+    return io.Int.Input("seed", default=0, min=0, max=MAX_SEED, control_after_generate=True, tooltip=tooltip)
+
+
 def normalization_input() -> io.Boolean.Input:
     return io.Boolean.Input(
         "cfg_normalization",
@@ -78,14 +82,9 @@ class Sampler(io.ComfyNode):
                 io.Conditioning.Input(
                     "negative", optional=True, tooltip="What to avoid. Needed above cfg 1; not evaluated at cfg 1."
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=MAX_SEED,
-                    control_after_generate=True,
-                    tooltip="The same seed draws the same picture. Picture i of a batch is that of seed + i "
-                    "(not with solvers that draw noise as they go: ancestral, sde).",
+                seed_input(
+                    "The same seed draws the same picture. Picture i of a batch is that of seed + i "
+                    "(not with solvers that draw noise as they go: ancestral, sde)."
                 ),
                 _mode(),
                 io.Combo.Input(

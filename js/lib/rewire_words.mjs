@@ -1,4 +1,6 @@
 // What "Use Z-Image nodes" says, in the two languages of Z-Image's users. `%` stands for what is filled in, in order.
+import { inLanguage, speaker } from "./words.mjs";
+
 const WORDS = {
   en: {
     title: "Use Z-Image nodes",
@@ -90,7 +92,7 @@ const WORDS = {
   },
 };
 
-const wordsOf = (locale) => (String(locale ?? "").startsWith("zh") ? WORDS.zh : WORDS.en);
+const wordsOf = (locale) => inLanguage(WORDS, locale);
 
 export const label = (locale) => wordsOf(locale).title;
 
@@ -99,7 +101,7 @@ export const label = (locale) => wordsOf(locale).title;
  */
 export function describe(report, locale, name) {
   const words = wordsOf(locale);
-  const say = (key, ...values) => values.reduce((text, value) => text.replace("%", () => String(value)), words[key]);
+  const say = speaker(locale, WORDS);
   const called = ({ title, type }) => title || name(type);
   const noted = (head, notes) => (notes ? say("line", head, notes) : head);
   const notes = (entry) => entry.notes.map((note) => say(...note)).join(words.and);

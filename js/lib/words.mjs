@@ -58,9 +58,15 @@ const WORDS = {
   },
 };
 
+/** The locale that the user has chosen in the browser. */
+export const localeOf = (app) => app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
+
+/** The part of a table {en, zh} for a locale such as "en", "zh" or "zh-TW". */
+export const inLanguage = (table, locale) => (String(locale ?? "").startsWith("zh") ? table.zh : table.en);
+
 /** `say(key, ...values)` in the language of a locale such as "en", "zh" or "zh-TW"; other parts bring their `table`. */
 export function speaker(locale, table = WORDS) {
-  const words = String(locale ?? "").startsWith("zh") ? table.zh : table.en;
+  const words = inLanguage(table, locale);
   return (key, ...values) => {
     const rest = [...values];
     return words[key].replace(/%/g, (sign) => (rest.length ? String(rest.shift()) : sign));

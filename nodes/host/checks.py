@@ -27,9 +27,14 @@ _ENCODERS = {
 }
 
 
+def feature_width(model: Any) -> int:
+    """How wide the features are that a MODEL takes; it tells the demo from the real model."""
+    return int(model.model.model_config.unet_config["cap_feat_dim"])
+
+
 def check_features(model: Any, prompts: Mapping[str, Iterable[Any] | None]) -> None:
     """Parts of different models meet here first. `prompts` are CONDITIONINGs by name."""
-    width = model.model.model_config.unet_config["cap_feat_dim"]
+    width = feature_width(model)
     for name, conditioning in prompts.items():
         for features, *_ in conditioning or []:
             check_width(features, width, name)

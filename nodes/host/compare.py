@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..seeds import Seeds
 from ..settings import Run, resolve, sentences, size_notes
-from .checks import check_latent
+from .checks import check_latent, feature_width
+from .guider import always_both
 from .report import report
 from .sampling import indices_of, integrate
 from .schedule import shift_of, variant_of
@@ -38,7 +39,7 @@ def compare(
     drawn, lines, counts, records = [], [], [], {}
     said: list[str] = []  # of the previews, which are the same for both
     for side, model, run in zip(SIDES, models, runs):
-        avoid = negative if _evaluates_negative(model, run) else None
+        avoid = negative if run.guidance.cfg != 1 or always_both(model.model_options) else None
         samples, forwards, said = integrate(model, positive, avoid, latent, run, "auto", (before, total))
         before += run.steps
         drawn.append(samples)
@@ -62,11 +63,7 @@ def _resolved(model: Any, negative: Any | None, latent: Mapping[str, Any], seeds
         has_negative=negative is not None and variant.variant.cfg != 1,
     )  # fmt: skip
     height, width = (side * 8 for side in latent["samples"].shape[-2:])
-    return run.with_notes(size_notes(width, height, model.model.model_config.unet_config["cap_feat_dim"]))
-
-
-def _evaluates_negative(model: Any, run: Run) -> bool:
-    return run.guidance.cfg != 1 or bool(model.model_options.get("disable_cfg1_optimization", False))
+    return run.with_notes(size_notes(width, height, feature_width(model)))
 
 
 def _line(side: str, model: Any, run: Run) -> str:

@@ -49,8 +49,7 @@ class Guider(comfy.samplers.CFGGuider):
         cfg = self.cfg if self._is_guided(timestep) else 1.0
         if cfg != 1 and self.guidance.normalization > 0:
             options = {**options, "sampler_cfg_function": self._normalised(options.get("sampler_cfg_function"))}
-        # Some nodes want both predictions at cfg 1 too.
-        twice = "negative" in self.conds and (cfg != 1 or options.get("disable_cfg1_optimization", False))
+        twice = "negative" in self.conds and (cfg != 1 or always_both(options))
         self.forwards += 2 if twice else 1
         denoised: Tensor = comfy.samplers.sampling_function(
             self.inner_model, x, timestep, self.conds.get("negative"), self.conds["positive"], cfg,
@@ -79,10 +78,15 @@ class Guider(comfy.samplers.CFGGuider):
         return function
 
 
+def always_both(options: dict[str, Any]) -> bool:
+    """Whether another node wants both predictions at cfg 1 too; `options` are a MODEL's."""
+    return bool(options.get("disable_cfg1_optimization", False))
+
+
 def is_missed(model: Any, negative: Any | None) -> bool:
     """Whether a negative would be missed that cfg 1 leaves out: it says something, and no node has it made anyway."""
     says_something = any(not entry[1].get(EMPTY) for entry in negative or [])
-    return says_something and not model.model_options.get("disable_cfg1_optimization", False)
+    return says_something and not always_both(model.model_options)
 
 
 def make_guider(model: Any, positive: Any, negative: Any | None, asked: Guidance, hidden: Any) -> tuple[Guider, str]:

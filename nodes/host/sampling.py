@@ -16,7 +16,7 @@ from torch import Tensor
 from ...zimage_core.sampling import seeded_noise
 from ..seeds import KEY, Seeds
 from ..settings import Run, resolve, sentences, size_notes
-from .checks import check_latent
+from .checks import check_latent, feature_width
 from .conditions import of_pictures
 from .guider import Guider, is_missed
 from .preview import make_previews
@@ -54,7 +54,7 @@ def sample(
     samples, forwards, said = integrate(shifted, positive, negative, latent, run, preview)
     out = {k: v for k, v in latent.items() if k not in ("downscale_ratio_spacial", "downscale_ratio_temporal")}
     height, width = (side * 8 for side in samples.shape[-2:])
-    run = run.with_notes(size_notes(width, height, model.model.model_config.unet_config["cap_feat_dim"]))
+    run = run.with_notes(size_notes(width, height, feature_width(model)))
     lines = [*run.summary(forwards), *sentences(said)]
     report(lines, run.record(width, height, len(samples), forwards), hidden)
     drawn = {"samples": samples} | ({KEY: seeds} if forwards else {})  # what was not drawn keeps its seeds
